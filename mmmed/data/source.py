@@ -1,10 +1,10 @@
 """The seam of all data sets: a `Source` yields `Example`s and quarantined records, and touches no tensor."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from mmmed.errors import DataError, RecordError
-from mmmed.records import Example, Quarantined, Split
+from mmmed.errors import DataError, ImageError
+from mmmed.records import Example, LazyImage, Quarantined, Split
 
 
 class Source(Protocol):
@@ -48,4 +48,26 @@ def read(sources: Iterable[Source], split: Split) -> Records:
     return Records(examples, quarantined)
 
 
-__all__ = ["Records", "RecordError", "Source", "read"]
+
+def decodable(examples: Sequence[Example]) -> Records:
+    """Set aside examples with an image that cannot be decoded; each image is tried once."""
+    verdicts: dict[str, str] = {}
+    good: list[Example] = []
+    bad: list[Quarantined] = []
+    for example in examples:
+        reasons = [reason for image in example.images if (reason := _fault(image, verdicts))]
+        if reasons:
+            bad.append(Quarantined(example.source, example.id, reasons[0]))
+        else:
+            good.append(example)
+    return Records(good, bad)
+
+
+def _fault(image: LazyImage, verdicts: dict[str, str]) -> str:
+    if image.name not in verdicts:
+        try:
+            image.open()
+            verdicts[image.name] = ""
+        except ImageError as error:
+            verdicts[image.name] = str(error)
+    return verdicts[image.name]

@@ -1,0 +1,159 @@
+"""From sources to batches, with everything that was set aside counted and written down."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import lightning
+from torch.utils.data import DataLoader, Dataset
+
+from mmmed.data.card import read_card, show_licence
+from mmmed.data.collate import pad
+from mmmed.data.conversation import merge
+from mmmed.data.order import BatchOrder, ResumableLoader
+from mmmed.data.source import Source, decodable, read
+from mmmed.data.splits import check_disjoint
+from mmmed.errors import DataError, OutputError
+from mmmed.processing.processor import ModelInput, Processor
+from mmmed.records import Example, Quarantined, Split
+
+if TYPE_CHECKING:
+    from mmmed.models.vlm import Batch
+
+_log = logging.getLogger(__name__)
+
+
+class Conversations(Dataset[ModelInput]):
+    """Examples as model inputs, made when asked for."""
+
+    def __init__(self, examples: list[Example], processor: Processor) -> None:
+        self.examples = examples
+        self.processor = processor
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> ModelInput:
+        return self.processor.training(self.examples[index])
+
+
+class MedicalData(lightning.LightningDataModule):
+    """Training and validation data of one stage: a list of sources, read, checked, merged and batched.
+
+    The processor is the model's own and is taken from the module that the trainer runs.
+
+    Args:
+        sources: The data sets.
+        batch_size: Conversations per step and device.
+        topics: Keep only examples of these topics; None keeps all.
+        most_turns: Questions about the same images that are merged into one conversation.
+        validation_limit: Most validation conversations, None for all.
+        workers: Processes that decode ahead of the training step.
+        seed: Of order and merging.
+    """
+
+    def __init__(
+        self,
+        sources: list[Source],
+        batch_size: int = 8,
+        topics: list[str] | None = None,
+        most_turns: int = 8,
+        validation_limit: int | None = None,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.sources = sources
+        self.batch_size = batch_size
+        self.topics = topics
+        self.most_turns = most_turns
+        self.validation_limit = validation_limit
+        self.workers = workers
+        self.seed = seed
+        self.quarantined: list[Quarantined] = []
+        self.counts: dict[str, dict[str, int]] = {}
+        self._sets: dict[str, Conversations] = {}
+
+    def prepare_data(self) -> None:
+        for source in self.sources:
+            show_licence(read_card(source.name))
+            source.prepare()
+
+    def setup(self, stage: str) -> None:
+        if self._sets:
+            return
+        chosen = {split: self._read(split) for split in cast(tuple[Split, ...], ("train", "validation"))}
+        check_disjoint([example for examples in chosen.values() for example in examples])
+        for split, examples in chosen.items():
+            self.counts[split] = dict(Counter(example.source for example in examples))
+            conversations = merge(examples, most_turns=self.most_turns, seed=self.seed)
+            limit = self.validation_limit if split == "validation" else None
+            self._sets[split] = Conversations(conversations[:limit], self._processor())
+        self._write_quarantine()
+        _log.info("examples by split and source: %s; quarantined: %d", self.counts, len(self.quarantined))
+
+    def train_dataloader(self) -> ResumableLoader:
+        data = self._sets["train"]
+        trainer = self._trainer()
+        order = BatchOrder(
+            [sum(len(turn.text) for turn in example.turns) for example in data.examples],
+            batch_size=self.batch_size,
+            seed=self.seed,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+        return ResumableLoader(
+            data, order, collate_fn=self._collate(), num_workers=self.workers, persistent_workers=self.workers > 0
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return DataLoader(
+            cast(Dataset[object], self._sets["validation"]),
+            batch_size=self.batch_size,
+            collate_fn=self._collate(),
+            num_workers=self.workers,
+        )
+
+    def _read(self, split: Split) -> list[Example]:
+        records = read(self.sources, split)
+        kept = [one for one in records.examples if self.topics is None or one.topic in self.topics]
+        if not kept:
+            raise DataError(f"no {split} example has a topic among {self.topics}; name topics the sources ask about")
+        good, bad = decodable(kept)
+        self.quarantined.extend(entry for entry in (*records.quarantined, *bad) if entry not in self.quarantined)
+        return good
+
+    def _collate(self) -> partial[Batch]:
+        return partial(pad, image_id=self._processor().image_id)
+
+    def _processor(self) -> Processor:
+        return cast(Processor, self._trainer().lightning_module.processor)
+
+    def _trainer(self) -> lightning.Trainer:
+        if self.trainer is None:
+            raise DataError("the data module is not attached to a trainer; run it through `mmmed fit`")
+        return self.trainer
+
+    def _write_quarantine(self) -> None:
+        path = Path(self._trainer().default_root_dir) / "quarantine.jsonl"
+        write_quarantine(path, self.quarantined)
+
+
+def write_quarantine(path: Path, quarantined: list[Quarantined]) -> None:
+    """Write what was set aside, one JSON record a line. Raises `OutputError`."""
+    lines = [
+        json.dumps({"source": one.source, "record": one.record, "reason": one.reason}, ensure_ascii=False)
+        for one in quarantined
+    ]
+    partial_path = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial_path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        partial_path.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; choose another --output") from error

@@ -1,0 +1,15 @@
+"""How every source puts one question about one image, so that sources differ in content and not in form."""
+
+from mmmed.records import IMAGE_PLACEHOLDER, Turn
+
+YES_NO = ("yes", "no")
+
+
+def about_image(question: str, answer: str) -> tuple[Turn, Turn]:
+    """The image, then the question on a line of its own, then the answer held to be right."""
+    return Turn("user", f"{IMAGE_PLACEHOLDER}\n{question}"), Turn("assistant", answer)
+
+
+def yes_no(truth: bool) -> str:
+    """The option that says so."""
+    return YES_NO[0] if truth else YES_NO[1]

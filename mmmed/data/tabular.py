@@ -1,0 +1,211 @@
+"""CSV and JSON annotation files, read strictly: a missing column stops the run, a bad row is set aside and counted."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from mmmed.errors import DataError, RecordError, did_you_mean
+from mmmed.processing.image import ImageFile
+from mmmed.records import Example, Quarantined
+
+OLDEST = 120
+"""Highest age in years that is believed; the files hold typing errors such as 411."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of an annotation file, all cells as trimmed text.
+
+    Args:
+        place: File and line or number, to find the record again.
+        cells: Text by column; an absent value is empty.
+        fault: Why the row as a whole cannot be read, empty if it can.
+    """
+
+    place: str
+    cells: Mapping[str, str] = field(default_factory=dict)
+    fault: str = ""
+
+    def text(self, column: str) -> str:
+        """A cell that must be filled. Raises `RecordError` where it is empty."""
+        value = self.cells.get(column, "")
+        if not value:
+            raise RecordError(f"{column!r} is empty")
+        return value
+
+    def maybe(self, column: str) -> str:
+        """A cell that may be empty or, in some versions of the file, absent."""
+        return self.cells.get(column, "")
+
+    def one_of(self, column: str, known: Iterable[str]) -> str:
+        """A filled cell with one of the known values. Raises `RecordError` for any other."""
+        value = self.text(column)
+        names = list(known)
+        if value not in names:
+            raise RecordError(f"{column!r} is {value!r}{did_you_mean(value, names)}")
+        return value
+
+
+def read_csv(path: Path, *, columns: Sequence[str]) -> Iterator[Row]:
+    """Read a comma-separated file with a header.
+
+    Raises:
+        DataError: The file is not UTF-8 text, not CSV, or lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            require_columns(path, found=header, columns=columns)
+            for cells in reader:
+                if cells:
+                    yield _csv_row(cells, header=header, place=f"{path.name}:{reader.line_num}")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV in UTF-8 ({error}); fetch it again") from error
+
+
+def read_header(path: Path) -> list[str]:
+    """Column names of a CSV file, to tell the versions of a data set apart. Raises `DataError` for unreadable text."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return [name.strip() for name in next(csv.reader(file), [])]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV in UTF-8 ({error}); fetch it again") from error
+
+
+def read_json(path: Path, *, columns: Sequence[str]) -> list[Row]:
+    """Read a JSON array of objects (`.json`), or one object a line (`.jsonl`).
+
+    Raises:
+        DataError: The file is not UTF-8 text, not JSON, or no record has one of the columns.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = _json_lines(text, name=path.name) if path.suffix == ".jsonl" else _json_array(text, name=path.name)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON in UTF-8 ({error}); fetch it again") from error
+    require_columns(path, found=list(dict.fromkeys(name for row in rows for name in row.cells)), columns=columns)
+    return rows
+
+
+def require_columns(path: Path, *, found: Sequence[str], columns: Sequence[str]) -> None:
+    """Raise `DataError` that names the file, what it lacks and what it has."""
+    missing = [column for column in columns if column not in found]
+    if missing:
+        raise DataError(
+            f"{path} lacks the column(s) {', '.join(map(repr, missing))}; "
+            f"it has {', '.join(map(repr, found)) or 'none'}; "
+            "use the file of the release named in the data set's card"
+        )
+
+
+def quarantine(
+    source: str, rows: Iterable[Row], read: Callable[[Row], Iterable[Example]]
+) -> Iterator[Example | Quarantined]:
+    """Turn rows into examples; one that raises `RecordError` or repeats an identifier is set aside, with the reason."""
+    seen: set[str] = set()
+    for row in rows:
+        try:
+            if row.fault:
+                raise RecordError(row.fault)
+            examples = list(read(row))
+            repeated = [example.id for example in examples if example.id in seen]
+            if repeated:
+                raise RecordError(f"the identifier {repeated[0]!r} is used before")
+        except RecordError as error:
+            yield Quarantined(source, row.place, str(error))
+        else:
+            seen.update(example.id for example in examples)
+            yield from examples
+
+
+def image_in(root: Path, name: str) -> ImageFile:
+    """The image of a record, which must be there. Raises `RecordError` where it is missing or outside the root."""
+    inside = PurePosixPath(name)
+    if inside.is_absolute() or ".." in inside.parts:
+        raise RecordError(f"image {name!r} lies outside the data set")
+    path = root / inside
+    if not path.is_file():
+        raise RecordError(f"image {name!r} is missing")
+    return ImageFile(path)
+
+
+def index_images(folders: Iterable[Path]) -> dict[str, Path]:
+    """Files of several folders by name, listed once: asking for each of 100,000 files in turn takes minutes."""
+    return {path.name: path for folder in folders for path in folder.iterdir() if path.is_file()}
+
+
+def indexed_image(images: Mapping[str, Path], name: str) -> ImageFile:
+    """The image of a record from `index_images`. Raises `RecordError` where it is missing."""
+    if name not in images:
+        raise RecordError(f"image {name!r} is missing")
+    return ImageFile(images[name])
+
+
+def age_in_years(text: str) -> float:
+    """Read an age such as ``61``, ``61.0``, ``058Y`` or ``011M`` (months) or ``020D`` (days).
+
+    Raises:
+        RecordError: It is no age, or over `OLDEST` years.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([YMD]?)", text)
+    years = float(match[1]) / {"": 1, "Y": 1, "M": 12, "D": 365.25}[match[2]] if match else -1.0
+    if not 0 <= years <= OLDEST:
+        raise RecordError(f"{text!r} is no age between 0 and {OLDEST} years")
+    return round(years, 2)
+
+
+def present(attributes: Mapping[str, str | float | None]) -> dict[str, str | float]:
+    """Drop what is not known, so that an attribute is either a fact or absent."""
+    return {name: value for name, value in attributes.items() if value not in ("", None)}
+
+
+def no_layout(source: str, *, root: Path, expected: str) -> DataError:
+    """The error for a root that holds none of the known layouts."""
+    return DataError(
+        f"{source}: no data set under root {str(root)!r}; expected {expected}; "
+        f"how to obtain it stands in the card data/{source}.md"
+    )
+
+
+def _csv_row(cells: list[str], *, header: list[str], place: str) -> Row:
+    if len(cells) != len(header):
+        return Row(place, fault=f"{len(cells)} cells where the header has {len(header)}")
+    return Row(place, {name: cell.strip() for name, cell in zip(header, cells, strict=True)})
+
+
+def _json_lines(text: str, *, name: str) -> list[Row]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(_json_row(json.loads(line), place=f"{name}:{number}"))
+        except ValueError as error:
+            rows.append(Row(f"{name}:{number}", fault=f"no JSON ({error})"))
+    return rows
+
+
+def _json_array(text: str, *, name: str) -> list[Row]:
+    records = json.loads(text)
+    if not isinstance(records, list):
+        raise ValueError(f"expected an array of objects, not {type(records).__name__}")
+    return [_json_row(record, place=f"{name}[{number}]") for number, record in enumerate(records)]
+
+
+def _json_row(record: object, *, place: str) -> Row:
+    if not isinstance(record, dict):
+        return Row(place, fault=f"expected an object, not {type(record).__name__}")
+    return Row(place, {str(name).strip(): _as_text(value) for name, value in record.items()})
+
+
+def _as_text(value: object) -> str:
+    # Counts stand as numbers in some files; "2" and 2.0 are the same answer.
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return " ".join(str(value).split())

@@ -1,0 +1,89 @@
+"""Features of a frozen encoder, computed once per picture and kept on disk.
+
+The key is the content: a digest of the normalised pixels (so any change of image or transform misses) under a
+digest of the encoder's weights and settings (so any change of weights misses).
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmmed.errors import OutputError
+from mmmed.models.vision import VisionEncoder
+from mmmed.models.weights import cache_folder
+from mmmed.transforms import ImageTransform
+
+# Shape letters: B images, C channels, H height, W image width or feature width, N tokens.
+
+
+class FrozenFeatures(VisionEncoder):
+    """An encoder that never learns and therefore sees each picture once, over all epochs, arms and runs.
+
+    Args:
+        encoder: The encoder; its parameters are frozen here.
+        folder: Where features are kept; the default is the project's cache.
+    """
+
+    def __init__(self, encoder: VisionEncoder, folder: str | None = None) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False).eval()
+        self._folder = Path(folder) if folder else cache_folder() / "features"
+        self._encoder_digest = ""
+
+    @property
+    def width(self) -> int:
+        return self.encoder.width
+
+    @property
+    def tokens(self) -> int:
+        return self.encoder.tokens
+
+    @property
+    def transform(self) -> ImageTransform:
+        return self.encoder.transform
+
+    def train(self, mode: bool = True) -> "FrozenFeatures":
+        """Stay in evaluation mode: batch statistics of a frozen encoder must not move."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        paths = [self._path(pixels) for pixels in pixels_BCHW]
+        missing = [index for index, path in enumerate(paths) if not path.exists()]
+        if missing:
+            self._keep([paths[index] for index in missing], self.encoder(pixels_BCHW[missing]))
+        return torch.stack([torch.from_numpy(np.load(path)) for path in paths]).to(pixels_BCHW.device)
+
+    def _path(self, pixels_CHW: Tensor) -> Path:
+        digest = _digest([pixels_CHW])
+        return self._folder / self._digest_of_encoder() / digest[:2] / f"{digest}.npy"
+
+    def _digest_of_encoder(self) -> str:
+        if not self._encoder_digest:
+            self._encoder_digest = _digest(list(self.encoder.state_dict().values()), salt=str(self.encoder))[:16]
+        return self._encoder_digest
+
+    def _keep(self, paths: Sequence[Path], features_BNW: Tensor) -> None:
+        for path, features in zip(paths, features_BNW.float().cpu().numpy(), strict=True):
+            partial = path.with_suffix(f".{os.getpid()}.tmp")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with partial.open("wb") as file:
+                    np.save(file, features)
+                partial.replace(path)
+            except OSError as error:
+                partial.unlink(missing_ok=True)
+                raise OutputError(f"cannot keep image features in {self._folder}: {error.strerror}") from error
+
+
+def _digest(tensors: Sequence[Tensor], *, salt: str = "") -> str:
+    digest = hashlib.sha256(salt.encode())
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

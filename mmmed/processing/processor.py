@@ -1,0 +1,139 @@
+"""The one path from an `Example` to what a model reads, for training, scoring and serving alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mmmed.errors import RecordError
+from mmmed.processing.pixels import to_pixels
+from mmmed.processing.prompt import ChatPrompt
+from mmmed.records import IMAGE_PLACEHOLDER, Example, LazyImage, Turn
+from mmmed.transforms import ImageTransform
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Shape letters: N images, C channels, H height, W width, T tokens.
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """One example, ready to be batched.
+
+    Args:
+        id: The example's id, so that an error can name it.
+        ids: Token ids (T,); every image is a run of `tokens_per_image` image ids.
+        supervised: Which tokens the loss is taken on (T,).
+        pixels: Normalised images (N, C, H, W), N = 0 for text alone.
+    """
+
+    id: str
+    ids: Tensor
+    supervised: Tensor
+    pixels: Tensor
+
+
+class Processor:
+    """Makes model inputs; it belongs to a model and travels with its checkpoint.
+
+    Args:
+        tokenizer: Of the language model.
+        transform: Of the vision encoder, or None for a text-only model, which then sees the same text with
+            its images taken out.
+        tokens_per_image: Length of the run of image ids that one image becomes.
+        max_length: Longest sequence in tokens; a longer one is refused, never cut in silence.
+        system: System prompt of conversations that bring none; None leaves it to the chat template, and an
+            empty text suppresses the template's own.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        transform: ImageTransform | None,
+        tokens_per_image: int,
+        max_length: int = 2048,
+        system: str | None = None,
+    ) -> None:
+        self.prompt = ChatPrompt(tokenizer)
+        self.transform = transform
+        self.tokens_per_image = tokens_per_image
+        self.max_length = max_length
+        self.system = system
+
+    @property
+    def image_id(self) -> int:
+        """Token id at whose places image features are spliced in."""
+        return self.prompt.image_id
+
+    def training(self, example: Example) -> ModelInput:
+        """The whole conversation with its answers supervised.
+
+        Raises:
+            RecordError: Nothing in the example is supervised, or it is too long.
+        """
+        example = self._visible(example)
+        tokens = self.prompt.conversation(self._turns(example.turns))
+        if not any(tokens.supervised):
+            raise RecordError(f"{example.source}:{example.id}: no token is supervised; give it an assistant turn")
+        return self._assemble(example, tokens.ids, tokens.supervised)
+
+    def question(self, example: Example) -> ModelInput:
+        """The conversation up to its last answer, which the model is to give; nothing is supervised."""
+        example = self._visible(example)
+        ids = self.prompt.before_answer(self._asked(example))
+        return self._assemble(example, ids, [False] * len(ids))
+
+    def answer_ids(self, example: Example, answer: str) -> list[int]:
+        """Token ids of one possible answer to `question(example)`."""
+        return self.prompt.answer(self._asked(self._visible(example)), answer)
+
+    def pixels(self, images: Sequence[LazyImage]) -> Tensor:
+        """Decode, letterbox and normalise: (N, C, H, W). Raises `ImageError`."""
+        if self.transform is None:
+            return torch.empty(0, 3, 0, 0)
+        size = self.transform.size
+        if not images:
+            return torch.empty(0, 3, size, size)
+        return torch.stack([to_pixels(image.open(), self.transform) for image in images])
+
+    def _visible(self, example: Example) -> Example:
+        return without_images(example) if self.transform is None else example
+
+    def _turns(self, turns: Sequence[Turn]) -> list[Turn]:
+        if self.system is None or (turns and turns[0].speaker == "system"):
+            return list(turns)
+        return [Turn("system", self.system), *turns]
+
+    def _asked(self, example: Example) -> list[Turn]:
+        turns = self._turns(example.turns)
+        while turns and turns[-1].speaker == "assistant":
+            turns.pop()
+        if not turns or turns[-1].speaker != "user":
+            raise RecordError(f"{example.source}:{example.id}: no question to answer; end it with a user turn")
+        return turns
+
+    def _assemble(self, example: Example, ids: list[int], supervised: list[bool]) -> ModelInput:
+        tokens = torch.tensor(ids)
+        repeats = torch.where(tokens == self.image_id, self.tokens_per_image, 1)
+        tokens, mask = tokens.repeat_interleave(repeats), torch.tensor(supervised).repeat_interleave(repeats)
+        if len(tokens) > self.max_length:
+            raise RecordError(
+                f"{example.source}:{example.id}: {len(tokens)} tokens, more than max_length {self.max_length}; "
+                "shorten the text or raise max_length"
+            )
+        return ModelInput(f"{example.source}:{example.id}", tokens, mask, self.pixels(example.images))
+
+
+def without_images(example: Example) -> Example:
+    """The same conversation with its images and their placeholders taken out."""
+    if not example.images:
+        return example
+    turns = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in example.turns)
+    return replace(example, turns=turns, images=())
+

@@ -1,0 +1,137 @@
+"""From a conversation to token ids and an exact answer mask, for any chat template.
+
+The whole conversation is rendered by the tokenizer's own chat template and tokenised once. What the
+assistant said, and the mark that ends its turn, is supervised; nothing else is. The same rendering, cut
+before the answer, is what scoring and generation see, so training and serving cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from mmmed.errors import ConfigError
+from mmmed.records import IMAGE_PLACEHOLDER, Turn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PLAIN_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{ message['content'] + '\n' }}"
+    "{% elif message['role'] == 'user' %}{{ 'Question: ' + message['content'] + '\nAnswer:' }}"
+    "{% else %}{{ ' ' + message['content'] + eos_token + '\n' }}{% endif %}{% endfor %}"
+)
+"""Fallback for base models without a chat template of their own."""
+
+
+class Span(NamedTuple):
+    """Half-open character range [start, end)."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedPrompt:
+    """Token ids (T,) and, for each, whether its prediction is supervised (T,)."""
+
+    ids: list[int]
+    supervised: list[bool]
+
+
+class ChatPrompt:
+    """Turns conversations into tokens; one `<image>` token stands for each image.
+
+    Args:
+        tokenizer: A fast tokenizer; `<image>` is added to it as a special token where it is missing.
+
+    Raises:
+        ConfigError: The tokenizer gives no character offsets, or has no end-of-sequence token.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if not tokenizer.is_fast:
+            raise ConfigError(f"{type(tokenizer).__name__} gives no character offsets; use a fast tokenizer")
+        if tokenizer.eos_token is None:
+            raise ConfigError(f"{type(tokenizer).__name__} has no end-of-sequence token; set eos_token")
+        if tokenizer.chat_template is None:
+            tokenizer.chat_template = PLAIN_TEMPLATE
+        if IMAGE_PLACEHOLDER not in tokenizer.get_vocab():
+            tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_PLACEHOLDER]})
+        self.tokenizer = tokenizer
+        self.image_id = int(tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER))
+
+    def conversation(self, turns: Sequence[Turn]) -> TokenizedPrompt:
+        """Tokenise a whole conversation and mark what the assistant said.
+
+        Raises:
+            ConfigError: The chat template rewrites or drops an assistant turn.
+        """
+        text = self._render(turns)
+        spans = self._answer_spans(turns, text)
+        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        supervised = [
+            end > start and any(start < span.end and end > span.start for span in spans)
+            for start, end in encoding["offset_mapping"]
+        ]
+        return TokenizedPrompt(list(encoding["input_ids"]), supervised)
+
+    def before_answer(self, turns: Sequence[Turn]) -> list[int]:
+        """Token ids up to where the assistant's next word begins; `turns` ends with the user's."""
+        return list(self.tokenizer(self._opening(turns), add_special_tokens=False)["input_ids"])
+
+    def answer(self, turns: Sequence[Turn], text: str) -> list[int]:
+        """Token ids of `text` as the next answer, without the mark that ends the turn.
+
+        Raises:
+            ConfigError: The tokens before the answer change with the answer, so that no likelihood of it
+                alone exists.
+        """
+        opening = self.before_answer(turns)
+        whole = self.conversation([*turns, Turn("assistant", text)])
+        if whole.ids[: len(opening)] != opening:
+            raise ConfigError(
+                f"tokens before the answer {text!r} change with it under this chat template; "
+                "end the generation prompt without white space"
+            )
+        length = len(self.tokenizer(self._opening(turns) + self._lead(turns, text), add_special_tokens=False)["input_ids"])
+        return whole.ids[len(opening) : length]
+
+    def _render(self, turns: Sequence[Turn], *, ask: bool = False) -> str:
+        messages = [{"role": turn.speaker, "content": turn.text.strip()} for turn in turns]
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
+
+    def _opening(self, turns: Sequence[Turn]) -> str:
+        return self._render(turns, ask=True)
+
+    def _lead(self, turns: Sequence[Turn], text: str) -> str:
+        """The characters between the opening and the end of the answer's own text."""
+        whole = self._render([*turns, Turn("assistant", text)])
+        start = len(self._opening(turns))
+        return whole[start : whole.index(text.strip(), start) + len(text.strip())]
+
+    def _answer_spans(self, turns: Sequence[Turn], text: str) -> list[Span]:
+        spans = []
+        for index, turn in enumerate(turns):
+            if turn.speaker != "assistant":
+                continue
+            opening = self._opening(turns[:index])
+            closing = self._render(turns[: index + 1])
+            answer = turn.text.strip()
+            start = text.find(answer, len(opening), len(closing))
+            if not text.startswith(opening) or not text.startswith(closing) or start < 0:
+                raise ConfigError(
+                    f"the chat template rewrites assistant turn {index + 1}; it cannot be masked exactly, "
+                    "use a template that renders each turn on its own"
+                )
+            spans.append(Span(start, start + len(answer) + self._stop_length(text[start + len(answer) : len(closing)])))
+        return spans
+
+    def _stop_length(self, tail: str) -> int:
+        """Characters of the special token that ends the turn, if the tail begins with one."""
+        stops = [token for token in self.tokenizer.all_special_tokens if token and tail.lstrip(" \n").startswith(token)]
+        if not stops:
+            return 0
+        return len(tail) - len(tail.lstrip(" \n")) + max(map(len, stops))

@@ -1,0 +1,170 @@
+"""One stage of training as a Lightning module: what learns, how fast, and on which loss."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from mmmed.errors import CheckpointError, ConfigError, did_you_mean
+from mmmed.interop.folder import load_weights
+from mmmed.models.vlm import PARTS, Batch, VisionLanguageModel
+from mmmed.processing.processor import Processor
+from mmmed.training.schedule import warm_cosine
+
+_log = logging.getLogger(__name__)
+
+STAGES = ("align", "instruct")
+
+
+class Stage(lightning.LightningModule):
+    """Trains the named parts of a model on the words of its answers; every other part is frozen.
+
+    Args:
+        name: `align` (the projector learns to speak to a frozen language model) or `instruct` (both learn).
+        model: The model.
+        learning_rates: Part (`vision`, `projector`, `language`) to its peak learning rate; parts that are not
+            named are frozen. A language model with LoRA trains its adapters alone.
+        optimizer: Makes the optimizer from parameter groups.
+        warmup: Share of the steps in which the learning rate rises.
+        floor: Share of the peak learning rate at the end.
+        init_from: Folder of an earlier stage's model to start from; None starts from the parts' own weights.
+        max_length: Longest sequence in tokens.
+        system: System prompt; None leaves it to the chat template, an empty text suppresses the template's.
+
+    Raises:
+        ConfigError: Unknown stage or part, or nothing to train.
+        CheckpointError: `init_from` does not fit the model.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: VisionLanguageModel,
+        learning_rates: dict[str, float],
+        optimizer: OptimizerCallable,
+        warmup: float = 0.03,
+        floor: float = 0.0,
+        init_from: str | None = None,
+        max_length: int = 2048,
+        system: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=("model", "optimizer"))
+        if name not in STAGES:
+            raise ConfigError(f"unknown stage {name!r}{did_you_mean(name, STAGES)}")
+        self.name = name
+        self.model = model
+        self.learning_rates = learning_rates
+        self.optimizer = optimizer
+        self.warmup = warmup
+        self.floor = floor
+        self.processor = Processor(
+            model.language.tokenizer,
+            transform=model.transform,
+            tokens_per_image=model.tokens_per_image,
+            max_length=max_length,
+            system=system,
+        )
+        if init_from is not None:
+            load_weights(model, Path(init_from))
+        self._freeze()
+        self.strict_loading = False
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self.model.loss(batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids_BT))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        weight = int(batch.supervised_BT.sum())
+        self.log("validation/loss", self.model.loss(batch), prog_bar=True, batch_size=weight, sync_dist=True)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        weight = int(batch.supervised_BT.sum())
+        self.log("test/loss", self.model.loss(batch), batch_size=weight, sync_dist=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        groups = [
+            {"params": list(trainable_parameters(self.model, part)), "lr": rate, "name": part}
+            for part, rate in self.learning_rates.items()
+        ]
+        optimizer = self.optimizer(groups)  # type: ignore[arg-type]
+        schedule = partial(
+            warm_cosine, steps=int(self.trainer.estimated_stepping_batches), warmup=self.warmup, floor=self.floor
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
+        }
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch.to(device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what learns and the random state; frozen parts come back from where they came from."""
+        learning = {f"model.{name}" for name, one in self.model.named_parameters() if one.requires_grad}
+        checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in learning}
+        checkpoint["random_state"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        expected = {f"model.{name}" for name, one in self.model.named_parameters() if one.requires_grad}
+        found = set(checkpoint["state_dict"])
+        if expected != found:
+            odd = sorted(expected ^ found)
+            raise CheckpointError(
+                f"checkpoint and model differ in {len(odd)} trained tensors, such as {odd[0]!r}; "
+                "resume with the configuration the checkpoint was made with"
+            )
+        self._random_state = checkpoint["random_state"]
+
+    def on_train_start(self) -> None:
+        if (state := getattr(self, "_random_state", None)) is not None:
+            torch.set_rng_state(state)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Parameters of each part: all of them, and those that learn."""
+        return {
+            part: {
+                "parameters": sum(one.numel() for one in module.parameters()),
+                "trainable": sum(one.numel() for one in module.parameters() if one.requires_grad),
+            }
+            for part in PARTS
+            if (module := self.model.part(part)) is not None
+        }
+
+    def _freeze(self) -> None:
+        for part in self.learning_rates:
+            if part not in PARTS:
+                raise ConfigError(f"unknown part {part!r} in learning_rates{did_you_mean(part, PARTS)}")
+        self.learning_rates = {
+            part: rate for part, rate in self.learning_rates.items() if self.model.part(part) is not None
+        }
+        for part in PARTS:
+            if (module := self.model.part(part)) is not None:
+                _set_trainable(module, part in self.learning_rates)
+        for part, count in self.counts().items():
+            _log.info("%s: %d of %d parameters learn", part, count["trainable"], count["parameters"])
+        if not any(one.requires_grad for one in self.model.parameters()):
+            raise ConfigError(f"stage {self.name!r} trains nothing; name a part this model has in learning_rates")
+
+
+def trainable_parameters(model: VisionLanguageModel, part: str) -> list[nn.Parameter]:
+    """The parameters of one part that learn."""
+    module = model.part(part)
+    return [one for one in module.parameters() if one.requires_grad] if module is not None else []
+
+
+def _set_trainable(module: nn.Module, learns: bool) -> None:
+    """Let a part learn or not; where it has LoRA adapters, those alone."""
+    adapters = any("lora_" in name for name, _ in module.named_parameters())
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(learns and (not adapters or "lora_" in name))
