@@ -1,13 +1,11 @@
 """From sources to batches, with everything that was set aside counted and written down."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
 import lightning
 from torch.utils.data import DataLoader, Dataset
@@ -19,11 +17,9 @@ from mmmed.data.order import BatchOrder, ResumableLoader
 from mmmed.data.source import Source, decodable, read
 from mmmed.data.splits import check_disjoint
 from mmmed.errors import DataError, OutputError
+from mmmed.models.vlm import Batch
 from mmmed.processing.processor import ModelInput, Processor
 from mmmed.records import Example, Quarantined, Split
-
-if TYPE_CHECKING:
-    from mmmed.models.vlm import Batch
 
 _log = logging.getLogger(__name__)
 
@@ -118,6 +114,14 @@ class MedicalData(lightning.LightningDataModule):
             collate_fn=self._collate(),
             num_workers=self.workers,
         )
+
+    def examples(self, split: Split) -> list[Example]:
+        """The conversations of one split, as they are trained on."""
+        return self._sets[split].examples
+
+    def summary(self) -> dict[str, Any]:
+        """Counts by split and source, and what was set aside."""
+        return {"examples": self.counts, "quarantined": len(self.quarantined)}
 
     def _read(self, split: Split) -> list[Example]:
         records = read(self.sources, split)

@@ -5,9 +5,11 @@ digest of the encoder's weights and settings (so any change of weights misses).
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +18,6 @@ from torch import Tensor
 from mmmed.errors import OutputError
 from mmmed.models.vision import VisionEncoder
 from mmmed.models.weights import cache_folder
-from mmmed.transforms import ImageTransform
 
 # Shape letters: B images, C channels, H height, W image width or feature width, N tokens.
 
@@ -34,22 +35,10 @@ class FrozenFeatures(VisionEncoder):
         self.encoder = encoder.requires_grad_(False).eval()
         self._folder = Path(folder) if folder else cache_folder() / "features"
         self._encoder_digest = ""
+        self.transform, self.tokens, self.width = encoder.transform, encoder.tokens, encoder.width
 
-    @property
-    def width(self) -> int:
-        return self.encoder.width
-
-    @property
-    def tokens(self) -> int:
-        return self.encoder.tokens
-
-    @property
-    def transform(self) -> ImageTransform:
-        return self.encoder.transform
-
-    def train(self, mode: bool = True) -> "FrozenFeatures":
-        """Stay in evaluation mode: batch statistics of a frozen encoder must not move."""
-        return super().train(False)
+    def recipe(self) -> dict[str, Any]:
+        return {"class_path": "mmmed.models.features.FrozenFeatures", "init_args": {"encoder": self.encoder.recipe()}}
 
     @torch.no_grad()
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
@@ -65,7 +54,7 @@ class FrozenFeatures(VisionEncoder):
 
     def _digest_of_encoder(self) -> str:
         if not self._encoder_digest:
-            self._encoder_digest = _digest(list(self.encoder.state_dict().values()), salt=str(self.encoder))[:16]
+            self._encoder_digest = _digest(list(self.encoder.state_dict().values()), salt=json.dumps(self.encoder.recipe()))[:16]
         return self._encoder_digest
 
     def _keep(self, paths: Sequence[Path], features_BNW: Tensor) -> None:

@@ -30,6 +30,10 @@ class LanguageModel(nn.Module, ABC):
         """D, the width of a token embedding."""
 
     @abstractmethod
+    def recipe(self) -> dict[str, Any]:
+        """Class path and arguments that build the same architecture without its weights."""
+
+    @abstractmethod
     def embed(self, ids_BT: Tensor) -> Tensor:
         """Token embeddings (B, T, D)."""
 
@@ -77,12 +81,19 @@ class CausalLanguageModel(LanguageModel):
         super().__init__()
         self.model = _decoder(weights, config, attention=attention)
         self.tokenizer = _tokenizer(tokenizer or weights)
+        self._lora = lora
+        self._attention = attention
         if lora is not None:
             self._add_lora(lora)
 
     @property
     def width(self) -> int:
         return int(self.model.config.hidden_size)
+
+    def recipe(self) -> dict[str, Any]:
+        config = {"model_type": self.model.config.model_type, **self.model.config.to_diff_dict()}
+        arguments = {"weights": None, "config": config, "lora": self._lora, "attention": self._attention}
+        return {"class_path": "mmmed.models.language.CausalLanguageModel", "init_args": arguments}
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         vocabulary = self.model.get_input_embeddings()

@@ -5,6 +5,7 @@ width, L language width.
 """
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -66,6 +67,10 @@ class LinearProjector(nn.Module):
         self.pool = GridPool(pool)
         self.linear = nn.Linear(vision_width, language_width)
 
+    def recipe(self) -> dict[str, Any]:
+        """Class path and arguments, to which the two widths are added."""
+        return _recipe(self, pool=self.pool.factor)
+
     def forward(self, features_BNW: Tensor) -> Tensor:
         """Project (B, N, W) to (B, N / pool squared, L)."""
         projected: Tensor = self.linear(self.pool(features_BNW))
@@ -90,10 +95,48 @@ class MLPProjector(nn.Module):
         self.linear_1 = nn.Linear(vision_width, hidden or language_width)
         self.linear_2 = nn.Linear(hidden or language_width, language_width)
 
+    def recipe(self) -> dict[str, Any]:
+        """Class path and arguments, to which the two widths are added."""
+        return _recipe(self, pool=self.pool.factor, hidden=self.linear_1.out_features)
+
     def forward(self, features_BNW: Tensor) -> Tensor:
         """Project (B, N, W) to (B, N / pool squared, L)."""
         projected: Tensor = self.linear_2(nn.functional.gelu(self.linear_1(self.pool(features_BNW))))
         return projected
+
+
+class WordProjector(MLPProjector):
+    """An MLP between two layer norms, so that image tokens come in the size of word embeddings from the first step.
+
+    Encoders differ a hundredfold in the size of their features, and a language model that is given tokens far
+    larger or smaller than its words learns to read them late.
+
+    Args:
+        vision_width: Of the image features.
+        language_width: Of the language model's token embeddings.
+        hidden: Width between the layers; the language width unless given.
+        pool: Side of the squares of image tokens that are averaged into one before projection.
+        scale: Standard deviation of the language model's word embeddings, at which image tokens start.
+    """
+
+    def __init__(
+        self, vision_width: int, language_width: int, hidden: int | None = None, pool: int = 1, scale: float = 1.0
+    ) -> None:
+        super().__init__(vision_width, language_width, hidden, pool)
+        self.norm_in = nn.LayerNorm(vision_width)
+        self.norm_out = nn.LayerNorm(language_width)
+        nn.init.constant_(self.norm_out.weight, scale)
+
+    def forward(self, features_BNW: Tensor) -> Tensor:
+        """Project (B, N, W) to (B, N / pool squared, L)."""
+        hidden = nn.functional.gelu(self.linear_1(self.norm_in(self.pool(features_BNW))))
+        projected: Tensor = self.norm_out(self.linear_2(hidden))
+        return projected
+
+
+def _recipe(projector: nn.Module, **arguments: Any) -> dict[str, Any]:
+    kind = type(projector)
+    return {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": arguments, "needs_widths": True}
 
 
 def projected_tokens(projector: nn.Module, *, tokens: int, width: int) -> int:

@@ -53,6 +53,10 @@ class VisionEncoder(nn.Module, ABC):
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """Encode (B, 3, size, size), normalised as `transform` says, to features (B, tokens, width)."""
 
+    @abstractmethod
+    def recipe(self) -> dict[str, Any]:
+        """Class path and arguments that build the same architecture without its weights."""
+
     def finish(self, transform: ImageTransform) -> None:
         """Set the transform, and find out how many tokens of what width come out.
 
@@ -121,6 +125,10 @@ class TimmEncoder(VisionEncoder):
         native = int(settings["input_size"][-1])
         _set_timm_size(model, size or native, native=native)
         self.finish(_transform(settings, size=size or native, fill=fill))
+        self._architecture, self._fill = architecture, fill
+
+    def recipe(self) -> dict[str, Any]:
+        return _recipe(self, architecture=self._architecture, layer=self.layer, select=self.select, fill=self._fill)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """Encode (B, 3, size, size) to features (B, tokens, width)."""
@@ -168,6 +176,12 @@ class OpenClipEncoder(VisionEncoder):
         if isinstance(tower, TimmModel):
             _set_timm_size(self.model, size or native, native=native)
         self.finish(_transform(_CLIP | dict(described.preprocessing), size=size or native, fill=fill))
+        self._architecture, self._fill = architecture, fill
+
+    def recipe(self) -> dict[str, Any]:
+        if self._architecture is None:
+            raise ConfigError("this encoder was described by its weights alone; name its architecture to save the model")
+        return _recipe(self, architecture=self._architecture, layer=self.layer, select=self.select, fill=self._fill)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """Encode (B, 3, size, size) to features (B, tokens, width)."""
@@ -227,6 +241,7 @@ class TransformersEncoder(VisionEncoder):
             vision = _new_config(config or {})
             model = AutoModel.from_config(vision)  # type: ignore[no-untyped-call]
             preprocessing = _USUAL_PREPROCESSING[vision.model_type]
+        described = {"model_type": vision.model_type, **vision.to_diff_dict()}
         _prune_transformers(model, layer)
         self.model, self.select = model, select
         side = size or int(vision.image_size)
@@ -237,12 +252,22 @@ class TransformersEncoder(VisionEncoder):
         interpolates = side != vision.image_size and can_be_told
         self.arguments = {"interpolate_pos_encoding": True} if interpolates else {}
         self.finish(_transform(preprocessing, size=side, fill=fill))
+        self._rebuild = {"config": described, "layer": layer, "select": select, "fill": fill}
+
+    def recipe(self) -> dict[str, Any]:
+        return _recipe(self, **self._rebuild)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """Encode (B, 3, size, size) to features (B, tokens, width)."""
         hidden_BNW: Tensor = self.model(pixels_BCHW, **self.arguments).last_hidden_state
         extra = hidden_BNW.shape[1] - self.patches
         return _selected(hidden_BNW[:, extra:], class_token=hidden_BNW[:, :1] if extra else None, select=self.select)
+
+
+def _recipe(encoder: VisionEncoder, **arguments: Any) -> dict[str, Any]:
+    kind = type(encoder)
+    known = {"weights": None, "size": encoder.transform.size}
+    return {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": known | arguments}
 
 
 def _selected(patches_BNW: Tensor, *, class_token: Tensor | None, select: Select) -> Tensor:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mmmed.errors import ConfigError
 from mmmed.models.fusion import splice
 from mmmed.models.language import LanguageModel
+from mmmed.models.projector import projected_tokens
 from mmmed.models.vision import VisionEncoder
 
 if TYPE_CHECKING:
+    from transformers.generation.streamers import BaseStreamer
+
     from mmmed.transforms import ImageTransform
 
 # Shape letters: B batch, T tokens, D language width, W vision width, N images, K tokens per image, V vocabulary.
@@ -83,10 +85,13 @@ class VisionLanguageModel(nn.Module):
         """How images are to be prepared; None for a text-only model."""
         return self.vision.transform if self.vision is not None else None
 
-    def part(self, name: str) -> nn.Module | None:
-        """One of `PARTS` by name."""
-        part: nn.Module | None = getattr(self, name)
-        return part
+    def recipe(self) -> dict[str, Any]:
+        """How to build the same architecture without its weights, part by part."""
+        return {name: part.recipe() if (part := self.part(name)) is not None else None for name in PARTS}
+
+    def part(self, name: str) -> Any:
+        """One of `PARTS` by name, or None."""
+        return getattr(self, name)
 
     def see(self, pixels_NCHW: Tensor) -> Tensor:
         """Image features in the language model's space (N, K, D)."""
@@ -108,18 +113,17 @@ class VisionLanguageModel(nn.Module):
         """Logits of every position (B, T, V)."""
         return self.language.head(self.language(self.embed(batch), batch.attention_BT))
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Mean cross-entropy over the supervised tokens; logits exist for those alone."""
-        hidden_BTD = self.language(self.embed(batch), batch.attention_BT)
-        predicts_BT = batch.supervised_BT[:, 1:]
-        logits_SV = self.language.head(hidden_BTD[:, :-1][predicts_BT])
-        return functional.cross_entropy(logits_SV.float(), batch.ids_BT[:, 1:][predicts_BT])
+    @torch.inference_mode()
+    def generate(self, batch: Batch, *, max_new_tokens: int, streamer: BaseStreamer | None = None) -> Tensor:
+        """Greedy answers (B, up to max_new_tokens) to a batch padded on the left."""
+        return self.language.generate(
+            self.embed(batch), batch.attention_BT, max_new_tokens=max_new_tokens, streamer=streamer
+        )
 
     def _count_image_tokens(self) -> int:
         if self.vision is None or self.projector is None:
             return 0
-        with torch.no_grad():
-            return int(self.projector(torch.zeros(1, self.vision.tokens, self.vision.width)).shape[1])
+        return projected_tokens(self.projector, tokens=self.vision.tokens, width=self.vision.width)
 
 
 def _learns(part: nn.Module) -> bool:

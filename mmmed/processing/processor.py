@@ -83,6 +83,11 @@ class Processor:
             raise RecordError(f"{example.source}:{example.id}: no token is supervised; give it an assistant turn")
         return self._assemble(example, tokens.ids, tokens.supervised)
 
+    def supervised_ids(self, example: Example) -> list[int]:
+        """Token ids that `training` supervises, without touching the images."""
+        tokens = self.prompt.conversation(self._turns(self._visible(example).turns))
+        return [token for token, supervised in zip(tokens.ids, tokens.supervised, strict=True) if supervised]
+
     def question(self, example: Example) -> ModelInput:
         """The conversation up to its last answer, which the model is to give; nothing is supervised."""
         example = self._visible(example)

@@ -1,11 +1,8 @@
 """One stage of training as a Lightning module: what learns, how fast, and on which loss."""
 
-from __future__ import annotations
-
 import logging
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import lightning
@@ -15,9 +12,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmmed.errors import CheckpointError, ConfigError, did_you_mean
-from mmmed.interop.folder import load_weights
+from mmmed.models.folder import load_weights
 from mmmed.models.vlm import PARTS, Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
+from mmmed.training.objectives import AnswerLoss, Objective
 from mmmed.training.schedule import warm_cosine
 
 _log = logging.getLogger(__name__)
@@ -34,6 +32,7 @@ class Stage(lightning.LightningModule):
         learning_rates: Part (`vision`, `projector`, `language`) to its peak learning rate; parts that are not
             named are frozen. A language model with LoRA trains its adapters alone.
         optimizer: Makes the optimizer from parameter groups.
+        objective: The loss; None is the cross-entropy of the answers.
         warmup: Share of the steps in which the learning rate rises.
         floor: Share of the peak learning rate at the end.
         init_from: Folder of an earlier stage's model to start from; None starts from the parts' own weights.
@@ -51,6 +50,7 @@ class Stage(lightning.LightningModule):
         model: VisionLanguageModel,
         learning_rates: dict[str, float],
         optimizer: OptimizerCallable,
+        objective: Objective | None = None,
         warmup: float = 0.03,
         floor: float = 0.0,
         init_from: str | None = None,
@@ -58,13 +58,14 @@ class Stage(lightning.LightningModule):
         system: str | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=("model", "optimizer"))
+        self.save_hyperparameters(ignore=("model", "optimizer", "objective"))
         if name not in STAGES:
             raise ConfigError(f"unknown stage {name!r}{did_you_mean(name, STAGES)}")
         self.name = name
         self.model = model
         self.learning_rates = learning_rates
         self.optimizer = optimizer
+        self.objective = objective if objective is not None else AnswerLoss()
         self.warmup = warmup
         self.floor = floor
         self.processor = Processor(
@@ -80,17 +81,17 @@ class Stage(lightning.LightningModule):
         self.strict_loading = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.model.loss(batch)
+        loss = self.objective.loss(self.model, batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids_BT))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         weight = int(batch.supervised_BT.sum())
-        self.log("validation/loss", self.model.loss(batch), prog_bar=True, batch_size=weight, sync_dist=True)
+        self.log("validation/loss", self.objective.loss(self.model, batch), prog_bar=True, batch_size=weight, sync_dist=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         weight = int(batch.supervised_BT.sum())
-        self.log("test/loss", self.model.loss(batch), batch_size=weight, sync_dist=True)
+        self.log("test/loss", self.objective.loss(self.model, batch), batch_size=weight, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         groups = [
@@ -125,6 +126,9 @@ class Stage(lightning.LightningModule):
                 "resume with the configuration the checkpoint was made with"
             )
         self._random_state = checkpoint["random_state"]
+
+    def on_fit_start(self) -> None:
+        self.objective.prepare(self.processor, self.trainer.datamodule.examples("train"))  # type: ignore[attr-defined]
 
     def on_train_start(self) -> None:
         if (state := getattr(self, "_random_state", None)) is not None:

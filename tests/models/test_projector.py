@@ -1,10 +1,11 @@
 """Projectors go from the encoder's width to the language model's, pool by averaging, and build from YAML."""
 
+import json
 from collections.abc import Callable
 
 import pytest
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import auto_cli
 from torch import nn
 
 from mmmed.errors import ConfigError
@@ -54,11 +55,11 @@ def test_a_projector_of_another_width_is_refused() -> None:
 
 
 def test_yaml_names_the_class_and_the_model_fills_in_the_widths() -> None:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--projector", type=Callable[[int, int], nn.Module])
+    def build(projector: Callable[[int, int], nn.Module]) -> nn.Module:
+        return projector(6, 10)
+
     values = {"class_path": "mmmed.models.projector.MLPProjector", "init_args": {"pool": 2}}
-    make = parser.instantiate_classes(parser.parse_object({"projector": values})).projector
-    projector = make(6, 10)
+    projector = auto_cli(build, args=["--projector", json.dumps(values)], as_positional=False)
     assert isinstance(projector, MLPProjector)
     assert projector.pool.factor == 2
     assert projector(torch.randn(1, 16, 6)).shape == (1, 4, 10)

@@ -56,6 +56,22 @@ def ask_report(case: Case) -> str:
     )
 
 
+def ask_findings(case: Case) -> str:
+    """A question for the names of all findings at once."""
+    return choose(
+        ("Which findings are present?", "List the findings on this film.", "Name what is abnormal."),
+        case.seed,
+        case.index,
+        "ask findings",
+    )
+
+
+def list_findings(findings: Sequence[Finding]) -> str:
+    """The names of the findings that are present, and nothing about the others."""
+    names = [NAMES[finding.kind] for finding in findings if finding.present]
+    return f"It shows {', '.join(names) or 'no abnormality'}."
+
+
 def ask_presence(case: Case, kind: Kind) -> str:
     """A yes/no question about one finding."""
     name, a_name = NAMES[kind], _with_article(kind)

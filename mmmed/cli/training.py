@@ -1,0 +1,105 @@
+"""`mmmed fit`, `validate` and `test`: Lightning's command line, with everything of a run in one folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+from mmmed.cli.main import ClearErrors
+from mmmed.data.datamodule import MedicalData
+from mmmed.errors import OutputError
+from mmmed.training.callbacks import Pace, SaveModel, Showcase
+from mmmed.training.provenance import environment
+from mmmed.training.stage import Stage
+
+
+class TrainingParser(ClearErrors, LightningArgumentParser):
+    """Lightning's parser with our one-line errors."""
+
+
+class TrainingCLI(LightningCLI):
+    """Puts checkpoints, logs, quarantine and model of a run under `--output`."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--output", type=str, default="outputs/run", help="Folder of everything the run leaves.")
+        parser.add_argument("--wandb", type=bool, default=True, help="Log to Weights & Biases (WANDB_MODE decides where).")
+        parser.link_arguments("output", "trainer.default_root_dir")
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        _check_writable(Path(config.output))
+        if config.trainer.precision is None:
+            config.trainer.precision = best_precision()
+
+    def instantiate_trainer(self, **arguments: Any) -> lightning.Trainer:
+        output = Path(self._get(self.config, "output"))
+        if self._get(self.config, "trainer.logger") is None:
+            arguments["logger"] = _loggers(output, wandb=self._get(self.config, "wandb"))
+        trainer = super().instantiate_trainer(**arguments)
+        for callback in trainer.callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(output / "checkpoints")
+        trainer.callbacks = [*trainer.callbacks[:-1], Pace(), Showcase(), SaveModel(), trainer.callbacks[-1]]
+        return trainer
+
+
+class KeepConfig(SaveConfigCallback):
+    """Writes the full configuration beside the run, and into the loggers together with what computed it."""
+
+    def save_config(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        for logger in trainer.loggers:
+            logger.log_hyperparams({"config": self.parser.dump(self.config, skip_none=False), **environment()})
+
+
+def main(arguments: list[str]) -> None:
+    """Run one of Lightning's subcommands; `arguments` begins with its name."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "urllib3", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    TrainingCLI(
+        Stage,
+        MedicalData,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=KeepConfig,
+        save_config_kwargs={"overwrite": True},
+        seed_everything_default=0,
+        parser_class=TrainingParser,
+        parser_kwargs={"prog": "mmmed"},
+        trainer_defaults={"callbacks": []},
+        args=arguments,
+    )
+
+
+def best_precision() -> str:
+    """bf16 where the device computes in it, float32 elsewhere: emulated bf16 is slower than float32."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    has_bf16 = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return "bf16-mixed" if has_bf16 else "32-true"
+
+
+def _loggers(output: Path, *, wandb: bool) -> list[Logger]:
+    loggers: list[Logger] = [CSVLogger(output, name="", version="logs")]
+    if wandb:
+        loggers.append(WandbLogger(save_dir=output, project="mmmed", offline=os.environ.get("WANDB_MODE") == "offline"))
+    return loggers
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}; choose another folder with --output") from error

@@ -1,0 +1,99 @@
+"""A loaded checkpoint that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Thread
+
+import torch
+from transformers import TextIteratorStreamer
+
+from mmmed.data.collate import pad
+from mmmed.errors import CheckpointError
+from mmmed.inference.scoring import score_options
+from mmmed.models.folder import load
+from mmmed.models.vlm import VisionLanguageModel
+from mmmed.processing.processor import Processor
+from mmmed.records import Answer, Example
+
+Advance = Callable[[int], object]
+
+
+class Session:
+    """Answers questions about images, always the same way: options by likelihood, free text greedily.
+
+    Args:
+        model: The model; it is put in evaluation mode.
+        processor: The one it was trained with.
+        device: Where to compute; None takes a GPU where there is one.
+        batch_size: Examples that free text is generated for at once.
+    """
+
+    def __init__(
+        self, model: VisionLanguageModel, processor: Processor, *, device: str | None = None, batch_size: int = 16
+    ) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = model.to(self.device).eval()
+        self.processor = processor
+        self.batch_size = batch_size
+
+    def choose(self, examples: Sequence[Example], *, advance: Advance = lambda count: None) -> list[Answer]:
+        """Answer closed questions by the likelihood of their options."""
+        scores = score_options(self.model, self.processor, examples, advance=advance)
+        answers = []
+        for example, likelihoods in zip(examples, scores, strict=True):
+            probabilities = torch.tensor(likelihoods.values, dtype=torch.float64).softmax(0).tolist()
+            options = dict(zip(example.options, probabilities, strict=True))
+            answers.append(Answer(text=max(options, key=options.__getitem__), options=options))
+        return answers
+
+    def write(
+        self, examples: Sequence[Example], *, max_new_tokens: int = 64, advance: Advance = lambda count: None
+    ) -> list[Answer]:
+        """Answer in free text, greedily."""
+        answers: list[Answer] = []
+        for start in range(0, len(examples), self.batch_size):
+            inputs = [self.processor.question(one) for one in examples[start : start + self.batch_size]]
+            batch = pad(inputs, image_id=self.processor.image_id, left=True).to(self.device)
+            ids = self.model.generate(batch, max_new_tokens=max_new_tokens)
+            texts = self.processor.prompt.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            answers.extend(Answer(text=text.strip()) for text in texts)
+            advance(len(inputs))
+        return answers
+
+    def stream(self, example: Example, *, max_new_tokens: int = 256) -> Iterator[str]:
+        """Answer one question, word by word."""
+        tokenizer = self.processor.prompt.tokenizer
+        streamer = TextIteratorStreamer(tokenizer, skip_prompt=False, skip_special_tokens=True)
+        inputs = [self.processor.question(example)]
+        batch = pad(inputs, image_id=self.processor.image_id, left=True).to(self.device)
+        worker = Thread(
+            target=self.model.generate,
+            kwargs={"batch": batch, "max_new_tokens": max_new_tokens, "streamer": streamer},
+            daemon=True,
+        )
+        worker.start()
+        yield from streamer
+        worker.join()
+
+
+def open_session(folder: str | Path, *, device: str | None = None) -> Session:
+    """Open a trained model: its `model` folder, or the run's folder around it.
+
+    Raises:
+        CheckpointError: There is no model in the folder.
+    """
+    path = Path(folder)
+    if not (path / "model.json").is_file() and (path / "model" / "model.json").is_file():
+        path = path / "model"
+    if not path.is_dir():
+        raise CheckpointError(f"no model at {path}; name the `model` folder that a run left under its --output")
+    opened = load(path)
+    processor = Processor(
+        opened.model.language.tokenizer,
+        transform=opened.model.transform,
+        tokens_per_image=opened.model.tokens_per_image,
+        **opened.settings,
+    )
+    return Session(opened.model, processor, device=device)

@@ -1,0 +1,167 @@
+"""A trained model as a folder that needs nothing else: weights, recipe and tokenizer.
+
+    model.json          recipe of the model, how images are prepared, settings of the processor, provenance
+    model.safetensors   every tensor
+    tokenizer files     as transformers writes them
+
+The recipe names classes of this project only, so that opening a folder runs no foreign code.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mmmed.errors import CheckpointError, OutputError
+from mmmed.models.vlm import VisionLanguageModel
+from mmmed.transforms import ImageTransform
+
+FORMAT = 1
+RECIPE = "model.json"
+TENSORS = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """What a folder holds.
+
+    Args:
+        model: The model, in evaluation mode.
+        settings: Arguments of its processor beyond what the model itself knows.
+        provenance: How it was made: configuration, data, commit, versions.
+    """
+
+    model: VisionLanguageModel
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def save(
+    model: VisionLanguageModel, folder: Path, *, settings: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> None:
+    """Write a model so that `load` gives it back; an older folder of this name is replaced only when all is written.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+    partial_folder = folder.with_name(f".{folder.name}.tmp")
+    content = {
+        "format": FORMAT,
+        "model": model.recipe(),
+        "transform": asdict(model.transform) if model.transform is not None else None,
+        "processor": dict(settings),
+        "provenance": dict(provenance),
+    }
+    try:
+        shutil.rmtree(partial_folder, ignore_errors=True)
+        partial_folder.mkdir(parents=True)
+        save_file(_distinct(model.state_dict()), partial_folder / TENSORS)
+        model.language.tokenizer.save_pretrained(partial_folder)
+        (partial_folder / RECIPE).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial_folder.replace(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial_folder, ignore_errors=True)
+        raise OutputError(f"cannot write the model to {folder}: {error}; free space or choose another --output") from error
+
+
+def load(folder: Path) -> ModelFolder:
+    """Open a folder written by `save`, on the CPU.
+
+    Raises:
+        CheckpointError: It is no such folder, or its weights do not fit its recipe.
+    """
+    content = _content(folder)
+    recipe = content["model"]
+    recipe["language"]["init_args"]["tokenizer"] = str(folder)
+    parts = {name: _build(part) for name, part in recipe.items() if part is not None}
+    model = VisionLanguageModel(parts["language"], parts.get("vision"), parts.get("projector"))
+    if model.vision is not None:
+        model.vision.transform = _transform(content["transform"])
+    _fill(model, folder)
+    return ModelFolder(model.eval(), content["processor"], content["provenance"])
+
+
+def load_weights(model: VisionLanguageModel, folder: Path) -> None:
+    """Fill a model with the weights of a folder of the same architecture, to train it further.
+
+    Adapters that the model has and the folder does not stay as they are.
+
+    Raises:
+        CheckpointError: A tensor is missing, left over or misshapen.
+    """
+    _content(folder)
+    _fill(model, folder, new_adapters=True)
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    path = folder / RECIPE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} is no model folder ({RECIPE}: {error}); name the `model` folder of a run") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not of format {FORMAT}; open it with the version of mmmed that wrote it")
+    return content
+
+
+def _fill(model: VisionLanguageModel, folder: Path, *, new_adapters: bool = False) -> None:
+    try:
+        state = load_file(folder / TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / TENSORS} cannot be read ({error}); train or copy the model again") from error
+    own = _distinct(model.state_dict())
+    if new_adapters:
+        state = _under_adapters(state, own)
+        state = {**{key: value for key, value in own.items() if "lora_" in key}, **state}
+    odd = sorted(set(own) ^ set(state)) or [key for key in own if own[key].shape != state[key].shape]
+    if odd:
+        raise CheckpointError(
+            f"{folder} is of another architecture: {len(odd)} tensors do not fit, such as {odd[0]!r}; "
+            "give it the model configuration it was trained with"
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def _under_adapters(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name plain weights as a model with fresh LoRA adapters does, which wraps each adapted layer."""
+    wrapped = {key.replace(".base_layer.", "."): key for key in own if ".base_layer." in key}
+    return {key if key in own else wrapped.get(key, key): value for key, value in state.items()}
+
+
+def _distinct(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor once: tied weights share memory, which safetensors refuses."""
+    seen: set[tuple[int, ...]] = set()
+    distinct = {}
+    for key, tensor in state.items():
+        identity = (tensor.data_ptr(), *tensor.shape) if tensor.numel() else (hash(key),)
+        if identity not in seen:
+            seen.add(identity)
+            distinct[key] = tensor.contiguous()
+    return distinct
+
+
+def _build(recipe: Mapping[str, Any]) -> Any:
+    module, _, name = str(recipe["class_path"]).rpartition(".")
+    if not module.startswith("mmmed."):
+        raise CheckpointError(f"the folder asks for class {recipe['class_path']!r}, which is not of mmmed; refused")
+    arguments = {
+        key: _build(value) if isinstance(value, dict) and "class_path" in value else value
+        for key, value in recipe["init_args"].items()
+    }
+    made = getattr(import_module(module), name)
+    return partial(made, **arguments) if recipe.get("needs_widths") else made(**arguments)
+
+
+def _transform(content: Mapping[str, Any]) -> ImageTransform:
+    return ImageTransform(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})

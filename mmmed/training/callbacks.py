@@ -1,0 +1,131 @@
+"""What a run says while it goes on, and what it leaves behind."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mmmed.data.card import read_card
+from mmmed.data.collate import pad
+from mmmed.models.folder import save
+from mmmed.training.provenance import data_hash, environment
+
+if TYPE_CHECKING:
+    from mmmed.data.datamodule import MedicalData
+    from mmmed.models.vlm import Batch
+    from mmmed.training.stage import Stage
+
+_log = logging.getLogger(__name__)
+
+
+class Pace(Callback):
+    """Logs tokens and examples per second, and the gradient's norm before clipping."""
+
+    def __init__(self) -> None:
+        self._start = 0.0
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        self._start = perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if trainer.logger is None or trainer.global_step % trainer.log_every_n_steps:
+            return
+        seconds = perf_counter() - self._start
+        tokens = int(batch.attention_BT.sum())
+        pl_module.log_dict(
+            {"pace/tokens_per_second": tokens / seconds, "pace/examples_per_second": len(batch.ids_BT) / seconds}
+        )
+
+    def on_before_optimizer_step(self, trainer: lightning.Trainer, pl_module: Any, optimizer: Optimizer) -> None:
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            gradients = [one.grad for one in pl_module.parameters() if one.grad is not None]
+            pl_module.log("train/gradient_norm", _norm(gradients))
+
+
+class SaveModel(Callback):
+    """Leaves the trained model as a folder `model` that inference, evaluation and the next stage open.
+
+    When the run kept a best checkpoint by a metric, it is the best weights that are saved.
+    """
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        if trainer.fast_dev_run or trainer.interrupted or not trainer.is_global_zero:  # type: ignore[attr-defined]
+            return
+        stage, data = cast("Stage", pl_module), cast("MedicalData", trainer.datamodule)  # type: ignore[attr-defined]
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        if best:
+            state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+            stage.load_state_dict(state, strict=False)
+        folder = Path(trainer.default_root_dir) / "model"
+        save(
+            stage.model,
+            folder,
+            settings={"system": stage.processor.system, "max_length": stage.processor.max_length},
+            provenance={
+                "stage": stage.name,
+                "steps": trainer.global_step,
+                "parameters": stage.counts(),
+                "data": data.summary(),
+                "data_hash": data_hash(data.examples("train")),
+                "licences": [f"{card.title}: {card.licence}" for card in map(read_card, data.counts["train"])],
+                "environment": environment(),
+            },
+        )
+        _log.info("model saved in %s", folder)
+
+
+class Showcase(Callback):
+    """Logs a table of validation pictures with question, reference and the model's answer to wandb.
+
+    Only pictures whose data card says that they are de-identified are shown.
+
+    Args:
+        examples: Number of pictures.
+        max_new_tokens: Longest answer.
+    """
+
+    def __init__(self, examples: int = 8, max_new_tokens: int = 48) -> None:
+        self.examples = examples
+        self.max_new_tokens = max_new_tokens
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        logger = next((one for one in trainer.loggers if isinstance(one, WandbLogger)), None)
+        if logger is None or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+            return
+        stage, data = cast("Stage", pl_module), cast("MedicalData", trainer.datamodule)  # type: ignore[attr-defined]
+        allowed = {name for name in data.counts["validation"] if read_card(name).deidentified}
+        shown = [one for one in data.examples("validation") if one.source in allowed and one.images]
+        rows = []
+        for example in shown[:: max(1, len(shown) // self.examples)][: self.examples]:
+            batch = pad([stage.processor.question(example)], image_id=stage.processor.image_id, left=True)
+            stage.eval()
+            ids = stage.model.generate(batch.to(stage.device), max_new_tokens=self.max_new_tokens)
+            answer = stage.processor.prompt.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
+            rows.append((example.images[0].open(), example.question, example.reference, answer))
+        _log_pictures(logger, rows)
+
+
+def _log_pictures(logger: WandbLogger, rows: list[tuple[Any, str, str, str]]) -> None:
+    import wandb
+
+    table = wandb.Table(columns=["picture", "question", "reference", "answer"])
+    for picture, *texts in rows:
+        table.add_data(wandb.Image(picture), *texts)
+    # A picture inside an offline table stays outside the run's folder, so each is logged by itself as well.
+    pictures = [wandb.Image(picture, caption=f"{question} → {answer}") for picture, question, _, answer in rows]
+    logger.experiment.log({"answers": table, "pictures": pictures})
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
+    return torch.stack([gradient.detach().norm() for gradient in gradients]).norm()
