@@ -10,8 +10,8 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from mmmed.cli.main import ClearErrors
@@ -31,7 +31,9 @@ class TrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--output", type=str, default="outputs/run", help="Folder of everything the run leaves.")
-        parser.add_argument("--wandb", type=bool, default=True, help="Log to Weights & Biases (WANDB_MODE decides where).")
+        parser.add_argument(
+            "--wandb", type=bool, default=True, help="Log to Weights & Biases (WANDB_MODE decides where)."
+        )
         parser.link_arguments("output", "trainer.default_root_dir")
 
     def before_instantiate_classes(self) -> None:

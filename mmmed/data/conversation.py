@@ -9,14 +9,16 @@ from mmmed.records import Example
 
 
 def merge(examples: Sequence[Example], *, most_turns: int, seed: int) -> list[Example]:
-    """Join examples that share patient, images and split into conversations of up to `most_turns` questions.
+    """Join closed questions about the same images, with the same options, into conversations of up to `most_turns`.
 
-    The order of the questions is random, so that each of them is at times the first, as it is in evaluation.
+    A free-text answer, or a question with other options, would give away the answers of those after it, so it
+    stays alone. The order is random, so that each question is at times the first, as it is in evaluation.
     """
     groups: dict[tuple[object, ...], list[Example]] = {}
     for example in examples:
         names = tuple(image.name for image in example.images)
-        groups.setdefault((example.source, example.patient, names or example.id), []).append(example)
+        alone = () if example.options and names else (example.id,)
+        groups.setdefault((example.source, names, example.options, alone), []).append(example)
     return [part for group in groups.values() for part in _conversations(group, most_turns=most_turns, seed=seed)]
 
 

@@ -48,7 +48,6 @@ def read(sources: Iterable[Source], split: Split) -> Records:
     return Records(examples, quarantined)
 
 
-
 def decodable(examples: Sequence[Example]) -> Records:
     """Set aside examples with an image that cannot be decoded; each image is tried once."""
     verdicts: dict[str, str] = {}

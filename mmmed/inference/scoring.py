@@ -75,7 +75,7 @@ def score_options(
     """
     asked = [_question(processor, example) for example in examples]
     distinct = {question.identity: question for question in asked}
-    counts = {identity: 0 for identity in distinct}
+    counts = dict.fromkeys(distinct, 0)
     for question in asked:
         counts[question.identity] += 1
     known: dict[tuple[object, ...], Likelihoods] = {}

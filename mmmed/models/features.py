@@ -4,6 +4,7 @@ The key is the content: a digest of the normalised pixels (so any change of imag
 digest of the encoder's weights and settings (so any change of weights misses).
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -54,7 +55,9 @@ class FrozenFeatures(VisionEncoder):
 
     def _digest_of_encoder(self) -> str:
         if not self._encoder_digest:
-            self._encoder_digest = _digest(list(self.encoder.state_dict().values()), salt=json.dumps(self.encoder.recipe()))[:16]
+            self._encoder_digest = _digest(
+                list(self.encoder.state_dict().values()), salt=json.dumps(self.encoder.recipe())
+            )[:16]
         return self._encoder_digest
 
     def _keep(self, paths: Sequence[Path], features_BNW: Tensor) -> None:
@@ -66,7 +69,8 @@ class FrozenFeatures(VisionEncoder):
                     np.save(file, features)
                 partial.replace(path)
             except OSError as error:
-                partial.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    partial.unlink()
                 raise OutputError(f"cannot keep image features in {self._folder}: {error.strerror}") from error
 
 

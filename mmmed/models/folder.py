@@ -20,7 +20,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmed.errors import CheckpointError, OutputError
 from mmmed.models.vlm import VisionLanguageModel
@@ -72,7 +72,9 @@ def save(
         partial_folder.replace(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial_folder, ignore_errors=True)
-        raise OutputError(f"cannot write the model to {folder}: {error}; free space or choose another --output") from error
+        raise OutputError(
+            f"cannot write the model to {folder}: {error}; free space or choose another --output"
+        ) from error
 
 
 def load(folder: Path) -> ModelFolder:
@@ -109,7 +111,9 @@ def _content(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} is no model folder ({RECIPE}: {error}); name the `model` folder of a run") from error
+        raise CheckpointError(
+            f"{folder} is no model folder ({RECIPE}: {error}); name the `model` folder of a run"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not of format {FORMAT}; open it with the version of mmmed that wrote it")
     return content
@@ -152,16 +156,28 @@ def _distinct(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _build(recipe: Mapping[str, Any]) -> Any:
-    module, _, name = str(recipe["class_path"]).rpartition(".")
-    if not module.startswith("mmmed."):
-        raise CheckpointError(f"the folder asks for class {recipe['class_path']!r}, which is not of mmmed; refused")
+    made = _class_of_ours(str(recipe["class_path"]))
     arguments = {
         key: _build(value) if isinstance(value, dict) and "class_path" in value else value
         for key, value in recipe["init_args"].items()
     }
-    made = getattr(import_module(module), name)
     return partial(made, **arguments) if recipe.get("needs_widths") else made(**arguments)
 
 
+def _class_of_ours(class_path: str) -> type[nn.Module]:
+    """The module class of that name; whatever else the name leads to, such as a function that imports, is refused."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name, None) if module.startswith("mmmed.models.") else None
+    except ModuleNotFoundError:
+        found = None
+    if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith("mmmed.")):
+        raise CheckpointError(f"the folder asks for class {class_path!r}, which is no model part of mmmed; refused")
+    return found
+
+
 def _transform(content: Mapping[str, Any]) -> ImageTransform:
-    return ImageTransform(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+    }
+    return ImageTransform(**values)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmed.errors import ConfigError
-from mmmed.models.weights import language_folder
+from mmmed.models.weights import language_folder, resolve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,6 +29,11 @@ class LanguageModel(nn.Module, ABC):
     def width(self) -> int:
         """D, the width of a token embedding."""
 
+    @property
+    @abstractmethod
+    def output_matrix(self) -> Tensor:
+        """The vector of each word that hidden states are compared with (V, D)."""
+
     @abstractmethod
     def recipe(self) -> dict[str, Any]:
         """Class path and arguments that build the same architecture without its weights."""
@@ -39,7 +44,12 @@ class LanguageModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, embeddings_BTD: Tensor, attention_BT: Tensor, *, positions_BT: Tensor | None = None, cache: Cache | None = None
+        self,
+        embeddings_BTD: Tensor,
+        attention_BT: Tensor,
+        *,
+        positions_BT: Tensor | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Last hidden states (B, T, D); `attention_BT` is 1 on tokens (those in the cache first) and 0 on padding."""
 
@@ -90,6 +100,11 @@ class CausalLanguageModel(LanguageModel):
     def width(self) -> int:
         return int(self.model.config.hidden_size)
 
+    @property
+    def output_matrix(self) -> Tensor:
+        matrix: Tensor = self.model.get_output_embeddings().weight
+        return matrix
+
     def recipe(self) -> dict[str, Any]:
         config = {"model_type": self.model.config.model_type, **self.model.config.to_diff_dict()}
         arguments = {"weights": None, "config": config, "lora": self._lora, "attention": self._attention}
@@ -101,7 +116,12 @@ class CausalLanguageModel(LanguageModel):
         return embeddings
 
     def forward(
-        self, embeddings_BTD: Tensor, attention_BT: Tensor, *, positions_BT: Tensor | None = None, cache: Cache | None = None
+        self,
+        embeddings_BTD: Tensor,
+        attention_BT: Tensor,
+        *,
+        positions_BT: Tensor | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         hidden: Tensor = self.model.base_model(
             inputs_embeds=embeddings_BTD,
@@ -126,7 +146,9 @@ class CausalLanguageModel(LanguageModel):
             max_new_tokens=max_new_tokens,
             do_sample=False,
             eos_token_id=self.tokenizer.eos_token_id,
-            pad_token_id=self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id,
+            pad_token_id=self.tokenizer.pad_token_id
+            if self.tokenizer.pad_token_id is not None
+            else self.tokenizer.eos_token_id,
             streamer=streamer,
         )
         return generated
@@ -157,5 +179,7 @@ def _tokenizer(reference: str | None) -> PreTrainedTokenizerBase:
 
     if reference is None:
         raise ConfigError("a language model with random weights needs `tokenizer`: a reference or a folder")
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(language_folder(reference), local_files_only=True)
+    path = resolve(reference)
+    folder = path if (path / "tokenizer_config.json").is_file() else language_folder(reference)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return tokenizer

@@ -180,7 +180,9 @@ class OpenClipEncoder(VisionEncoder):
 
     def recipe(self) -> dict[str, Any]:
         if self._architecture is None:
-            raise ConfigError("this encoder was described by its weights alone; name its architecture to save the model")
+            raise ConfigError(
+                "this encoder was described by its weights alone; name its architecture to save the model"
+            )
         return _recipe(self, architecture=self._architecture, layer=self.layer, select=self.select, fill=self._fill)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:

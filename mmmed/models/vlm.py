@@ -105,9 +105,11 @@ class VisionLanguageModel(nn.Module):
     def embed(self, batch: Batch) -> Tensor:
         """The sequence of word and image embeddings (B, T, D)."""
         words_BTD = self.language.embed(batch.ids_BT)
-        if self.vision is None or not len(batch.pixels_NCHW):
+        if self.vision is None:
             return words_BTD
-        return splice(words_BTD, self.see(batch.pixels_NCHW), batch.is_image_BT)
+        nothing_NKD = words_BTD.new_zeros(0, self.tokens_per_image, words_BTD.shape[-1])
+        features_NKD = self.see(batch.pixels_NCHW) if len(batch.pixels_NCHW) else nothing_NKD
+        return splice(words_BTD, features_NKD, batch.is_image_BT)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of every position (B, T, V)."""

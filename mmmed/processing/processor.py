@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmmed.errors import RecordError
 from mmmed.processing.pixels import to_pixels
-from mmmed.processing.prompt import ChatPrompt
+from mmmed.processing.prompt import ChatPrompt, TokenizedPrompt
 from mmmed.records import IMAGE_PLACEHOLDER, Example, LazyImage, Turn
 from mmmed.transforms import ImageTransform
 
@@ -75,17 +75,17 @@ class Processor:
         """The whole conversation with its answers supervised.
 
         Raises:
-            RecordError: Nothing in the example is supervised, or it is too long.
+            RecordError: Nothing in the example is supervised, it begins with an answer, or it is too long.
         """
         example = self._visible(example)
-        tokens = self.prompt.conversation(self._turns(example.turns))
+        tokens = self._conversation(example)
         if not any(tokens.supervised):
             raise RecordError(f"{example.source}:{example.id}: no token is supervised; give it an assistant turn")
         return self._assemble(example, tokens.ids, tokens.supervised)
 
     def supervised_ids(self, example: Example) -> list[int]:
         """Token ids that `training` supervises, without touching the images."""
-        tokens = self.prompt.conversation(self._turns(self._visible(example).turns))
+        tokens = self._conversation(self._visible(example))
         return [token for token, supervised in zip(tokens.ids, tokens.supervised, strict=True) if supervised]
 
     def question(self, example: Example) -> ModelInput:
@@ -106,6 +106,11 @@ class Processor:
         if not images:
             return torch.empty(0, 3, size, size)
         return torch.stack([to_pixels(image.open(), self.transform) for image in images])
+
+    def _conversation(self, example: Example) -> TokenizedPrompt:
+        if example.turns and example.turns[0].speaker == "assistant":
+            raise RecordError(f"{example.source}:{example.id}: begins with the assistant; begin it with a user turn")
+        return self.prompt.conversation(self._turns(example.turns))
 
     def _visible(self, example: Example) -> Example:
         return without_images(example) if self.transform is None else example
@@ -141,4 +146,3 @@ def without_images(example: Example) -> Example:
         return example
     turns = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in example.turns)
     return replace(example, turns=turns, images=())
-

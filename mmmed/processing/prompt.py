@@ -59,9 +59,12 @@ class ChatPrompt:
         if tokenizer.chat_template is None:
             tokenizer.chat_template = PLAIN_TEMPLATE
         if IMAGE_PLACEHOLDER not in tokenizer.get_vocab():
-            tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_PLACEHOLDER]})
+            # Added to those there are, not in their place: a template's turns may end with one of them.
+            tokenizer.add_special_tokens(
+                {"extra_special_tokens": [IMAGE_PLACEHOLDER]}, replace_extra_special_tokens=False
+            )
         self.tokenizer = tokenizer
-        self.image_id = int(tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER))
+        self.image_id = tokenizer.get_vocab()[IMAGE_PLACEHOLDER]
 
     def conversation(self, turns: Sequence[Turn]) -> TokenizedPrompt:
         """Tokenise a whole conversation and mark what the assistant said.
@@ -96,7 +99,9 @@ class ChatPrompt:
                 f"tokens before the answer {text!r} change with it under this chat template; "
                 "end the generation prompt without white space"
             )
-        length = len(self.tokenizer(self._opening(turns) + self._lead(turns, text), add_special_tokens=False)["input_ids"])
+        length = len(
+            self.tokenizer(self._opening(turns) + self._lead(turns, text), add_special_tokens=False)["input_ids"]
+        )
         return whole.ids[len(opening) : length]
 
     def _render(self, turns: Sequence[Turn], *, ask: bool = False) -> str:
@@ -126,7 +131,10 @@ class ChatPrompt:
                     f"the chat template rewrites assistant turn {index + 1}; it cannot be masked exactly, "
                     "use a template that renders each turn on its own"
                 )
-            spans.append(Span(start, start + len(answer) + self._stop_length(text[start + len(answer) : len(closing)])))
+            end = start + len(answer)
+            # A space that the prompt leaves to the model is the first thing it has to say.
+            begin = len(opening) if text[len(opening) : start].isspace() else start
+            spans.append(Span(begin, end + self._stop_length(text[end : len(closing)])))
         return spans
 
     def _stop_length(self, tail: str) -> int:

@@ -1,6 +1,5 @@
 """What a stage minimises."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
@@ -14,7 +13,7 @@ from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example
 
-# Shape letters: B batch, T tokens, D language width, S supervised tokens, V vocabulary, I images, K tokens per image.
+# Shape letters: B batch, T tokens, D language width, S supervised tokens, V vocabulary, W words, C candidates.
 
 
 class Objective(Protocol):
@@ -44,24 +43,29 @@ class AnswerLoss:
 
 
 class VocabularyLoss:
-    """Teaches a projector to speak in words: the mean image token predicts which words the answer has.
+    """Teaches a projector to speak in words: some image token must say each word of the answer, and no other.
 
-    The language model's output matrix classifies the image's mean token among all subwords; the target spreads
-    over the answer's subwords by inverse document frequency. The decoder itself never runs, so that a step costs
+    An image token says a word with the probability that the language model's output matrix gives it; the image
+    says it if at least one of its tokens does (a noisy-or). The decoder itself never runs, so that a step costs
     a hundredth of one through it, and the image tokens it leaves behind lie where the words lie.
 
-    Source: Huang et al., Classification Done Right for Vision-Language Pre-Training (2024), section 3, whose
-    classifier is here the frozen vocabulary of the language model.
+    Args:
+        negatives: Words that no answer has, drawn anew each step, to normalise against.
 
     Raises:
         ConfigError: The model reads no images.
+
+    Source: the noisy-or over image regions is of Fang et al., From Captions to Visual Concepts and Back (2015),
+    section 3.1; the frozen vocabulary as its classifier follows Huang et al., Classification Done Right for
+    Vision-Language Pre-Training (2024).
     """
 
-    def __init__(self) -> None:
-        self._weights_V = torch.zeros(0)
+    def __init__(self, negatives: int = 2000) -> None:
+        self.negatives = negatives
+        self._words_W = torch.zeros(0, dtype=torch.long)
 
     def prepare(self, processor: Processor, examples: Iterable[Example]) -> None:
-        """Count in how many answers each subword stands.
+        """Find the subwords that some answers have and others have not.
 
         Raises:
             DataError: Every answer has the same words, so that there is nothing to learn.
@@ -69,26 +73,31 @@ class VocabularyLoss:
         special = set(processor.prompt.tokenizer.all_special_ids)
         documents = [set(processor.supervised_ids(example)) - special for example in examples]
         counts = Counter(token for document in documents for token in document)
-        self._weights_V = torch.zeros(len(processor.prompt.tokenizer))
-        for token, count in counts.items():
-            self._weights_V[token] = math.log(len(documents) / count)
-        if not self._weights_V.any():
+        telling = sorted(token for token, count in counts.items() if count < len(documents))
+        if not telling:
             raise DataError("all answers have the same words; the vocabulary objective needs answers that differ")
+        self._words_W = torch.tensor(telling)
 
     def loss(self, model: VisionLanguageModel, batch: Batch) -> Tensor:
-        """Mean over the examples; each has one image or several, whose tokens are averaged."""
+        """Mean over the examples of the summed binary cross-entropy of the words."""
         if model.vision is None:
             raise ConfigError("the vocabulary objective reads images; it cannot train a text-only model")
+        words_W = self._words_W.to(batch.ids_BT.device)
+        matrix_VD = model.language.output_matrix
+        negatives_N = torch.randint(len(matrix_VD), (self.negatives,), device=words_W.device)
+        negatives_N = negatives_N[~torch.isin(negatives_N, words_W)]
         tokens_BTD = model.embed(batch)
-        shares_BT = batch.is_image_BT / batch.is_image_BT.sum(1, keepdim=True).clamp(min=1)
-        mean_BD = (tokens_BTD * shares_BT.unsqueeze(-1)).sum(1)
-        logits_BV = model.language.head(mean_BD).float()
-        target_BV = self._target(batch, size=logits_BV.shape[1])
-        return -(functional.log_softmax(logits_BV, dim=-1) * target_BV).sum(1).mean()
+        shares_BTC = (tokens_BTD @ matrix_VD[torch.cat([words_W, negatives_N])].T).float().softmax(-1)
+        said_BTW = shares_BTC[..., : len(words_W)] * batch.is_image_BT.unsqueeze(-1)
+        unsaid_BW = torch.log1p(-said_BTW.clamp(max=_ALMOST_ONE)).sum(1).clamp(max=-_ALMOST_NONE)
+        present_BW = self._present(batch, words_W)
+        said_BW = torch.log(-torch.expm1(unsaid_BW))
+        return -(present_BW * said_BW + ~present_BW * unsaid_BW).sum(1).mean()
 
-    def _target(self, batch: Batch, *, size: int) -> Tensor:
-        weights_V = self._weights_V.to(batch.ids_BT.device)
-        present_BV = torch.zeros(len(batch.ids_BT), len(weights_V), device=weights_V.device)
-        present_BV.scatter_(1, batch.ids_BT, batch.supervised_BT.float(), reduce="add")
-        target_BV = (present_BV > 0) * weights_V
-        return (target_BV / target_BV.sum(1, keepdim=True).clamp(min=1e-6))[:, :size]
+    def _present(self, batch: Batch, words_W: Tensor) -> Tensor:
+        answers_BT = batch.ids_BT.where(batch.supervised_BT, -1)
+        return (answers_BT.unsqueeze(-1) == words_W).any(1)
+
+
+_ALMOST_ONE = 1 - 1e-4
+_ALMOST_NONE = 1e-6

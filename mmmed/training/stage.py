@@ -87,7 +87,9 @@ class Stage(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         weight = int(batch.supervised_BT.sum())
-        self.log("validation/loss", self.objective.loss(self.model, batch), prog_bar=True, batch_size=weight, sync_dist=True)
+        self.log(
+            "validation/loss", self.objective.loss(self.model, batch), prog_bar=True, batch_size=weight, sync_dist=True
+        )
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         weight = int(batch.supervised_BT.sum())

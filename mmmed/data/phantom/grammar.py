@@ -6,6 +6,7 @@ A report states each present finding in a sentence of its own and denies each ab
 
 import hashlib
 from collections.abc import Sequence
+from random import Random
 from typing import TypeVar
 
 from mmmed.data.phantom.case import Case
@@ -70,6 +71,22 @@ def list_findings(findings: Sequence[Finding]) -> str:
     """The names of the findings that are present, and nothing about the others."""
     names = [NAMES[finding.kind] for finding in findings if finding.present]
     return f"It shows {', '.join(names) or 'no abnormality'}."
+
+
+def ask_checklist(case: Case) -> str:
+    """An instruction to go through all findings, as in structured reporting."""
+    return choose(
+        ("Go through the checklist.", "Check this film for each finding.", "Fill in the checklist."),
+        case.seed,
+        case.index,
+        "ask checklist",
+    )
+
+
+def checklist(case: Case, findings: Sequence[Finding]) -> str:
+    """Each finding with yes or no, in an order that changes from film to film."""
+    ordered = Random(f"{case.seed}:{case.index}:checklist").sample(list(findings), len(findings))
+    return ", ".join(f"{NAMES[finding.kind]}: {'yes' if finding.present else 'no'}" for finding in ordered) + "."
 
 
 def ask_presence(case: Case, kind: Kind) -> str:

@@ -16,11 +16,13 @@ from mmmed.data.phantom.anatomy import SIZE
 from mmmed.data.phantom.case import NOTHING_PLANTED, Case, Planted, make_case, recorded, tagged
 from mmmed.data.phantom.findings import GRADED, KINDS, SEVERITIES, SIDES, Box, Finding
 from mmmed.data.phantom.grammar import (
+    ask_checklist,
     ask_findings,
     ask_presence,
     ask_report,
     ask_severity,
     ask_side,
+    checklist,
     list_findings,
     report,
 )
@@ -30,7 +32,7 @@ from mmmed.data.splits import Fractions, assign
 from mmmed.errors import ConfigError, ImageError, OutputError, did_you_mean
 from mmmed.records import Example, Quarantined, Split
 
-Question = Literal["report", "findings", "finding", "side", "severity"]
+Question = Literal["report", "findings", "checklist", "finding", "side", "severity"]
 
 _FRACTIONS = Fractions(train=0.7, validation=0.1, test=0.2)
 _WORKERS = 2
@@ -147,7 +149,7 @@ class PhantomSource:
         seed: int = 0,
         cache: str | None = None,
         planted: Planted | None = None,
-        questions: Sequence[Question] = ("report", "findings", "finding", "side", "severity"),
+        questions: Sequence[Question] = ("report", "findings", "checklist", "finding", "side", "severity"),
         fractions: Fractions = _FRACTIONS,
     ) -> None:
         if count < 1:
@@ -228,6 +230,9 @@ class PhantomSource:
             yield example("report", topic="report", question=ask_report(case), answer=report(case, findings))
         if "findings" in self.questions:
             yield example("findings", topic="findings", question=ask_findings(case), answer=list_findings(findings))
+        if "checklist" in self.questions:
+            question, answer = ask_checklist(case), checklist(case, findings)
+            yield example("checklist", topic="checklist", question=question, answer=answer)
         for finding in findings:
             kind = finding.kind
             if "finding" in self.questions:

@@ -1,0 +1,107 @@
+"""Who answers: each arm turns a task's questions into predictions."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mmmed.errors import ConfigError
+from mmmed.evaluation.predictions import Prediction
+from mmmed.inference.session import Session
+from mmmed.records import Answer, Example
+
+Advance = Callable[[int], object]
+
+
+def predict(
+    session: Session,
+    asked: Sequence[Example],
+    *,
+    seen: Sequence[Example],
+    arm: str,
+    task: str,
+    max_new_tokens: int,
+    advance: Advance,
+) -> list[Prediction]:
+    """Let a model answer.
+
+    Args:
+        session: The model.
+        asked: The questions as they are, which the predictions describe.
+        seen: The same questions as the model sees them, under a control or not.
+        arm: Name of the arm.
+        task: Name of the task.
+        max_new_tokens: Longest free-text answer.
+        advance: Told how many questions are done since the last call.
+    """
+    closed = [index for index, example in enumerate(seen) if example.options]
+    open_ended = [index for index, example in enumerate(seen) if not example.options]
+    answers: dict[int, Answer] = {}
+    chosen = session.choose([seen[index] for index in closed], advance=advance)
+    written = session.write([seen[index] for index in open_ended], max_new_tokens=max_new_tokens, advance=advance)
+    answers.update(zip(closed, chosen, strict=True))
+    answers.update(zip(open_ended, written, strict=True))
+    return [prediction(example, answers[index], arm=arm, task=task) for index, example in enumerate(asked)]
+
+
+def linear_probe(
+    session: Session, training: Sequence[Example], asked: Sequence[Example], *, task: str, advance: Advance
+) -> list[Prediction]:
+    """Logistic regression per topic on the mean of the frozen encoder's features: what the features alone allow.
+
+    Raises:
+        ConfigError: The model has no vision encoder, or a question is open.
+    """
+    if session.model.vision is None or not all(example.options for example in asked):
+        raise ConfigError(f"task {task}: a linear probe needs closed questions and a model with a vision encoder")
+    predictions: dict[str, Prediction] = {}
+    for topic in sorted({example.topic for example in asked}):
+        learned = [example for example in training if example.topic == topic]
+        questions = [example for example in asked if example.topic == topic]
+        names = [example.reference for example in learned]
+        features = _mean_features(session, questions)
+        if len(set(names)) > 1:
+            probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+            probe.fit(_mean_features(session, learned), names)
+            classes, shares = list(probe.classes_), probe.predict_proba(features)
+        else:
+            classes, shares = sorted(set(names)) or ["unseen"], np.ones((len(questions), 1))
+        for example, share in zip(questions, shares, strict=True):
+            options = {option: float(share[classes.index(option)]) if option in classes else 0.0 for option in example.options}
+            answer = Answer(text=max(options, key=options.__getitem__), options=options)
+            predictions[example.id] = prediction(example, answer, arm="linear_probe", task=task)
+        advance(len(questions))
+    return [predictions[example.id] for example in asked]
+
+
+def prediction(example: Example, answer: Answer, *, arm: str, task: str) -> Prediction:
+    """An answer together with what was asked."""
+    return Prediction(
+        arm=arm,
+        task=task,
+        id=f"{example.source}:{example.id}",
+        patient=f"{example.source}:{example.patient}",
+        source=example.source,
+        topic=example.topic,
+        question=example.question,
+        reference=example.reference,
+        answer=answer.text,
+        options=dict(answer.options),
+        confidence=answer.confidence,
+        images=[image.name for image in example.images],
+        attributes=dict(example.attributes),
+    )
+
+
+@torch.inference_mode()
+def _mean_features(session: Session, examples: Sequence[Example]) -> NDArray[np.float32]:
+    assert session.model.vision is not None
+    rows = []
+    for example in examples:
+        pixels = session.processor.pixels(example.images).to(session.device)
+        rows.append(session.model.vision(pixels).mean((0, 1)).float().cpu().numpy())
+    return np.stack(rows)

@@ -1,0 +1,142 @@
+"""From an experiment's outcome to its report page and to ten lines in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmmed.data.card import read_card
+from mmmed.evaluation.compare import primary_metrics
+from mmmed.evaluation.controls import CONTROLS
+from mmmed.evaluation.experiment import MAIN, TEXT_ONLY, Experiment, Outcome
+from mmmed.evaluation.predictions import Prediction
+from mmmed.evaluation.report import Curve, DataCount, Part, Picture, ReportData, render
+from mmmed.records import LazyImage, Quarantined
+from mmmed.training.provenance import environment
+
+ARMS = {
+    MAIN: "the model, with the image it is asked about",
+    TEXT_ONLY: "trained on the same text for the same steps, without a vision encoder",
+    "blank": "the model, every image uniform grey",
+    "shuffled": "the model, every image that of another patient",
+    "noise": "the model, every image noise",
+    "absent": "the model, no image at all",
+    "majority": "the most frequent training answer",
+    "linear_probe": "logistic regression on the mean of the same frozen image features",
+}
+
+CURVES = {"train/loss": "Training loss", "validation/loss": "Validation loss"}
+PICTURES_OF_A_KIND = 6
+
+
+def publish(experiment: Experiment, outcome: Outcome, *, command: str) -> Path:
+    """Write `report.html` beside the results and give its path."""
+    folder = outcome.sessions[MAIN]
+    provenance = json.loads((folder / "model.json").read_text(encoding="utf-8"))["provenance"]
+    page = outcome.output / "report.html"
+    render(
+        ReportData(
+            title=experiment.name.replace("_", " "),
+            rows=outcome.rows,
+            main=MAIN,
+            question=experiment.question,
+            controls=[arm for arm in (TEXT_ONLY, *CONTROLS) if any(row.baseline == arm for row in outcome.rows)],
+            arms={arm: text for arm, text in ARMS.items() if any(row.arm == arm for row in outcome.rows)},
+            curves=list(_curves(outcome.output)),
+            pictures=_pictures(outcome),
+            quarantined=list(_quarantined(outcome)),
+            parts=[Part(name, one["parameters"], one["trainable"]) for name, one in provenance["parameters"].items()],
+            data=list(_data_counts(provenance["data"]["examples"])),
+            config=_configs(experiment, outcome.output),
+            commands=[command, f"mmmed generate --checkpoint {folder} --image FILE --prompt 'What does this film show?'"],
+            environment=environment(),
+        ),
+        page,
+    )
+    return page
+
+
+def summary(outcome: Outcome, page: Path) -> Iterator[str]:
+    """Ten lines or fewer: the main figure of each task, its baselines, and where everything lies."""
+    primary = primary_metrics(outcome.rows)
+    for task, metric in primary.items():
+        rows = [row for row in outcome.rows if row.task == task and row.metric == metric]
+        own = next(row for row in rows if row.arm == MAIN and row.baseline is None)
+        yield f"{task}: {metric.replace('_', ' ')} {_interval(own.value, own.low, own.high)}, n = {own.n}"
+        others = [f"{row.arm} {row.value:.2f}" for row in rows if row.baseline is None and row.arm != MAIN]
+        yield f"    against {', '.join(others)}"
+    yield f"report      {page}"
+    yield f"results     {outcome.output / 'results.json'}"
+    yield f"checkpoint  {outcome.sessions[MAIN]}"
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{value:.3f} (95% interval {low:.3f} to {high:.3f})"
+
+
+def _curves(output: Path) -> Iterator[Curve]:
+    for log in sorted(output.glob("*/*/logs/metrics.csv")):
+        arm, stage = log.parents[2].name, log.parents[1].name.split("_", 1)[1]
+        with log.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for column, panel in CURVES.items():
+            points = [(float(row["step"]), float(row[column])) for row in rows if row.get(column)]
+            if points:
+                steps, values = zip(*points, strict=True)
+                yield Curve(arm.replace("_", " "), steps, values, f"{panel}, {stage.replace('_', ' ')}")
+
+
+def _pictures(outcome: Outcome) -> list[Picture]:
+    """A few answers of each kind per task, where the data card lets pictures be shown."""
+    pictures: list[Picture] = []
+    for name, by_arm in outcome.predictions.items():
+        images = {
+            f"{one.source}:{one.id}": one.images[0]
+            for one in outcome.tasks[name].examples()
+            if one.images and read_card(one.source).deidentified
+        }
+        controls = {one.id: one for one in by_arm.get("shuffled", ())}
+        shown = [one for one in by_arm[MAIN] if one.id in images]
+        for kind in ("right", "wrong", "changed"):
+            chosen = [one for one in shown if _is(kind, one, controls.get(one.id))]
+            pictures += [_picture(one, images, controls) for one in _spread(chosen, PICTURES_OF_A_KIND)]
+    return list({picture.prediction.id: picture for picture in pictures}.values())
+
+
+def _is(kind: str, prediction: Prediction, control: Prediction | None) -> bool:
+    right = prediction.answer == prediction.reference
+    changed = control is not None and right and control.answer != prediction.answer
+    return {"right": right and not changed, "wrong": not right, "changed": changed}[kind]
+
+
+def _picture(prediction: Prediction, images: dict[str, LazyImage], controls: dict[str, Prediction]) -> Picture:
+    return Picture(images[prediction.id].open(), prediction, controls.get(prediction.id))
+
+
+def _spread(items: Sequence[Prediction], count: int) -> Sequence[Prediction]:
+    return items[:: max(1, len(items) // count)][:count]
+
+
+def _quarantined(outcome: Outcome) -> Iterator[Quarantined]:
+    seen: set[Quarantined] = set()
+    for path in sorted(outcome.output.glob(f"{MAIN}/*/quarantine.jsonl")):
+        seen.update(Quarantined(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
+    for task in outcome.tasks.values():
+        seen.update(task.quarantined())
+    yield from sorted(seen, key=lambda one: (one.source, one.record))
+
+
+def _data_counts(examples: dict[str, dict[str, int]]) -> Iterator[DataCount]:
+    for source in sorted({source for counts in examples.values() for source in counts}):
+        records = {split: counts.get(source, 0) for split, counts in examples.items()}
+        yield DataCount(source, read_card(source).licence, records)
+
+
+def _configs(experiment: Experiment, output: Path) -> str:
+    written: list[Any] = sorted(output.glob(f"{MAIN}/*/logs/config.yaml"))
+    files = [*map(Path, experiment.tasks), *written]
+    return "\n".join(f"# {file.name} of {file.parent}\n{file.read_text(encoding='utf-8')}" for file in files)
+

@@ -1,0 +1,113 @@
+"""What a model is asked: a versioned YAML file that names a data set, its questions and the metrics."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError as ParsingError
+
+from mmmed.data.source import Source, decodable, read
+from mmmed.data.splits import uniform
+from mmmed.errors import ConfigError, DataError
+from mmmed.records import Example, Quarantined, Split
+
+CLOSED_METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "unparsed")
+OPEN_METRICS = ("token_f1", "exact_match", "unparsed")
+
+
+@dataclass(kw_only=True)
+class Task:
+    """Questions of one data set and how their answers are judged.
+
+    Args:
+        name: Shown in tables; letters, digits and underscores.
+        version: Raised whenever a change of this file changes scores.
+        source: The data set.
+        topics: Topics that are asked; None asks all.
+        split: Which split is asked.
+        limit: Most examples, None for all; whole patients, drawn by a hash of the patient.
+        max_new_tokens: Longest free-text answer.
+    """
+
+    name: str
+    version: int
+    source: Source
+    topics: list[str] | None = None
+    split: Split = "test"
+    limit: int | None = None
+    max_new_tokens: int = 64
+
+    def examples(self) -> list[Example]:
+        """The questions, closed ones and open ones, in the order of the source.
+
+        Raises:
+            DataError: Nothing is left to ask.
+        """
+        chosen = self._of_topics(self.split)
+        if self.limit is not None:
+            chosen = _whole_patients(chosen, limit=self.limit)
+        good, _ = decodable(chosen)
+        if not good:
+            raise DataError(f"task {self.name}: no {self.split} example to ask; check topics and root of its source")
+        return good
+
+    def training(self) -> list[Example]:
+        """The same topics of the training split, for the baselines that learn from it."""
+        return decodable(self._of_topics("train")).examples
+
+    def training_answers(self) -> dict[str, Counter[str]]:
+        """How often each answer was right in training, by topic."""
+        counts: dict[str, Counter[str]] = {}
+        for example in self._of_topics("train"):
+            counts.setdefault(example.topic, Counter())[example.reference] += 1
+        return counts
+
+    def quarantined(self) -> list[Quarantined]:
+        """What of the asked split cannot be read."""
+        return [*read([self.source], self.split).quarantined, *decodable(self._of_topics(self.split)).quarantined]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics of closed questions, or of free text."""
+        return CLOSED_METRICS if self.is_closed else OPEN_METRICS
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether every question has options."""
+        return all(example.options for example in self._of_topics(self.split))
+
+    def _of_topics(self, split: Split) -> list[Example]:
+        self.source.prepare()
+        return [one for one in read([self.source], split).examples if self.topics is None or one.topic in self.topics]
+
+
+def load_task(path: str | Path) -> Task:
+    """Read a task file. Raises `ConfigError` naming the file."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Task, "task")
+    if not Path(path).is_file():
+        raise ConfigError(f"no task file {path}; the tasks of the project are in configs/task/")
+    try:
+        parsed = parser.parse_object({"task": str(Path(path).resolve())})
+        task: Task = parser.instantiate_classes(parsed).task
+    except (ParsingError, ValueError) as error:
+        raise ConfigError(f"task file {path}: {' '.join(str(error).split())}") from error
+    return task
+
+
+def _whole_patients(examples: list[Example], *, limit: int) -> list[Example]:
+    """The examples of as many patients as fit, in a fixed random order of patients."""
+
+    def fitting() -> Iterator[str]:
+        sizes = Counter(example.patient for example in examples)
+        total = 0
+        for patient in sorted(sizes, key=uniform):
+            total += sizes[patient]
+            if total > limit and total > sizes[patient]:
+                return
+            yield patient
+
+    kept = set(fitting())
+    return [example for example in examples if example.patient in kept]

@@ -1,0 +1,134 @@
+"""Every configuration of the project is read by the parser that runs it, down to each argument of each class."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser
+from PIL import Image
+
+from mmmed.cli import training
+from mmmed.data.sources.pairs import Pairs
+from mmmed.errors import ConfigError
+from mmmed.evaluation.experiment import read_experiment
+from mmmed.evaluation.task import load_task
+from mmmed.records import Example
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+EXPERIMENTS = sorted((CONFIGS / "experiment").glob("*.yaml"))
+# Where a part that experiments are composed of goes in; each is read in the place of the first experiment's own.
+PLACES = {"model": "--model.init_args.model", "data": "--data", "stage": "--model", "trainer": "--trainer"}
+PARTS = sorted(path for folder in PLACES for path in (CONFIGS / folder).glob("*.yaml"))
+OWN_DATA = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
+SHOWN_FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TASKS = sorted((CONFIGS / "task").glob("*.yaml"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+class ParsesOnly(training.TrainingCLI):
+    """Keeps its parser and builds nothing."""
+
+    def before_instantiate_classes(self) -> None:
+        pass
+
+    def instantiate_classes(self) -> None:
+        pass
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        raise _Parsed(self.parser)
+
+
+class _Parsed(Exception):
+    def __init__(self, parser: LightningArgumentParser) -> None:
+        self.parser = parser
+
+
+@pytest.fixture(scope="module")
+def parser() -> Iterator[LightningArgumentParser]:
+    """The parser of `mmmed fit`, as the command itself makes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr("sys.argv", ["mmmed"])
+        # Lightning 2.6 calls its parser in ways that jsonargparse has deprecated.
+        patch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+        patch.setattr(training, "TrainingCLI", ParsesOnly)
+        with pytest.raises(_Parsed) as parsed:
+            training.main(["fit", "--config", name_of(EXPERIMENTS[0])])
+        yield parsed.value.parser
+
+
+def class_paths(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(path := value.get("class_path"), str):
+            yield path
+        for one in value.values():
+            yield from class_paths(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from class_paths(one)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
+def test_every_experiment_is_read_by_fit(parser: LightningArgumentParser, path: Path) -> None:
+    parser.parse_args(["fit", "--config", name_of(path)])
+
+
+@pytest.mark.parametrize("path", PARTS, ids=name_of)
+def test_every_part_is_read_in_its_place(parser: LightningArgumentParser, path: Path) -> None:
+    parser.parse_args(["fit", "--config", name_of(EXPERIMENTS[0]), PLACES[path.parent.name], str(path)])
+
+
+@pytest.mark.parametrize("path", TASKS, ids=name_of)
+def test_every_task_is_built(path: Path) -> None:
+    assert load_task(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_every_class_in_a_configuration_can_be_imported(path: Path) -> None:
+    for class_path in class_paths(yaml.safe_load(path.read_text(encoding="utf-8"))):
+        module, _, name = class_path.rpartition(".")
+        assert callable(getattr(import_module(module), name))
+
+
+def test_no_configuration_lies_where_nothing_reads_it() -> None:
+    assert set(FILES) == {*EXPERIMENTS, *PARTS, *TASKS}
+
+
+def test_a_misspelt_argument_of_a_configuration_is_found(parser: LightningArgumentParser, tmp_path: Path) -> None:
+    text = EXPERIMENTS[0].read_text(encoding="utf-8")
+    content = yaml.safe_load(text.replace("../", f"{CONFIGS}/"))
+    content["data"]["init_args"]["batchsize"] = 8
+    (tmp_path / "misspelt.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match="did you mean 'batch_size'"):
+        parser.parse_args(["fit", "--config", str(tmp_path / "misspelt.yaml")])
+
+
+def test_the_files_that_own_data_shows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my" / "films").mkdir(parents=True)
+    for path, text in SHOWN_FILE.findall(OWN_DATA):
+        Path(path).write_text(text)
+    for number in (1, 2):
+        Image.new("L", (4, 4)).save(f"my/films/000{number}.png")
+    shutil.copytree(CONFIGS / "experiment", "configs/experiment")
+    shutil.copy("configs/experiment/own_data.yaml", "configs/experiment/mine.yaml")
+    records = list(Pairs("my/pairs.csv").records())
+    assert [one.topic for one in records if isinstance(one, Example)] == ["effusion", "side", "effusion"]
+    (task,) = read_experiment(Path("my/experiment.yaml")).tasks
+    assert load_task(task).topics == ["effusion", "side"]
+
+
+def test_the_training_command_of_own_data_is_read(parser: LightningArgumentParser) -> None:
+    (command,) = re.findall(r"^mmmed (fit .*)$", OWN_DATA, re.MULTILINE)
+    (source,) = parser.parse_args(shlex.split(command)).fit.data.init_args.sources
+    assert source.init_args.path == "my/pairs.csv"
