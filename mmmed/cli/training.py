@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from mmmed.cli.main import ClearErrors
 from mmmed.data.datamodule import MedicalData
-from mmmed.errors import OutputError
+from mmmed.errors import CheckpointError, MmmedError, OutputError
 from mmmed.training.callbacks import Pace, SaveModel, Showcase
 from mmmed.training.provenance import environment
 from mmmed.training.stage import Stage
@@ -39,18 +40,31 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand] if self.subcommand else self.config
         _check_writable(Path(config.output))
+        if config.get("weights_only") is None:
+            config["weights_only"] = True  # a checkpoint is data; it runs no code
+        _check_checkpoint(config.get("ckpt_path"))
         if config.trainer.precision is None:
             config.trainer.precision = best_precision()
+
+    def instantiate_classes(self) -> None:
+        """As Lightning does, but what our own classes refuse is not buried under what jsonargparse says of it."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if (refusal := _refusal_of_ours(error)) is not None:
+                raise refusal from error
+            raise
 
     def instantiate_trainer(self, **arguments: Any) -> lightning.Trainer:
         output = Path(self._get(self.config, "output"))
         if self._get(self.config, "trainer.logger") is None:
             arguments["logger"] = _loggers(output, wandb=self._get(self.config, "wandb"))
         trainer = super().instantiate_trainer(**arguments)
-        for callback in trainer.callbacks:
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(output / "checkpoints")
-        trainer.callbacks = [*trainer.callbacks[:-1], Pace(), Showcase(), SaveModel(), trainer.callbacks[-1]]
+        callbacks[-1:-1] = [Pace(), Showcase(), SaveModel()]  # Lightning wants the one that saves checkpoints last
         return trainer
 
 
@@ -65,8 +79,11 @@ class KeepConfig(SaveConfigCallback):
 def main(arguments: list[str]) -> None:
     """Run one of Lightning's subcommands; `arguments` begins with its name."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    warnings.filterwarnings("ignore", module="lightning")
     for noisy in ("httpx", "urllib3", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Frozen parts are in evaluation mode on purpose.
+    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
     TrainingCLI(
         Stage,
         MedicalData,
@@ -95,6 +112,18 @@ def _loggers(output: Path, *, wandb: bool) -> list[Logger]:
     if wandb:
         loggers.append(WandbLogger(save_dir=output, project="mmmed", offline=os.environ.get("WANDB_MODE") == "offline"))
     return loggers
+
+
+def _refusal_of_ours(error: BaseException | None) -> MmmedError | None:
+    """The error of ours that others were raised from."""
+    while error is not None and not isinstance(error, MmmedError):
+        error = error.__cause__
+    return error
+
+
+def _check_checkpoint(path: str | None) -> None:
+    if path is not None and path not in ("last", "best") and not Path(path).is_file():
+        raise CheckpointError(f"no checkpoint at {path}; name a .ckpt file, or 'last' for the newest under --output")
 
 
 def _check_writable(folder: Path) -> None:

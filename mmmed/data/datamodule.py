@@ -1,5 +1,6 @@
 """From sources to batches, with everything that was set aside counted and written down."""
 
+import contextlib
 import json
 import logging
 from collections import Counter
@@ -16,7 +17,7 @@ from mmmed.data.conversation import merge
 from mmmed.data.order import BatchOrder, ResumableLoader
 from mmmed.data.source import Source, decodable, read
 from mmmed.data.splits import check_disjoint
-from mmmed.errors import DataError, OutputError
+from mmmed.errors import ConfigError, DataError, OutputError
 from mmmed.models.vlm import Batch
 from mmmed.processing.processor import ModelInput, Processor
 from mmmed.records import Example, Quarantined, Split
@@ -39,7 +40,7 @@ class Conversations(Dataset[ModelInput]):
 
 
 class MedicalData(lightning.LightningDataModule):
-    """Training and validation data of one stage: a list of sources, read, checked, merged and batched.
+    """Training, validation and test data of one stage: a list of sources, read, checked, merged and batched.
 
     The processor is the model's own and is taken from the module that the trainer runs.
 
@@ -64,6 +65,8 @@ class MedicalData(lightning.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not sources:
+            raise ConfigError("the data has no sources; name at least one in `sources`")
         self.sources = sources
         self.batch_size = batch_size
         self.topics = topics
@@ -74,6 +77,8 @@ class MedicalData(lightning.LightningDataModule):
         self.quarantined: list[Quarantined] = []
         self.counts: dict[str, dict[str, int]] = {}
         self._sets: dict[str, Conversations] = {}
+        self._loader: ResumableLoader | None = None
+        self._resume_at: dict[str, Any] = {}
 
     def prepare_data(self) -> None:
         for source in self.sources:
@@ -81,9 +86,10 @@ class MedicalData(lightning.LightningDataModule):
             source.prepare()
 
     def setup(self, stage: str) -> None:
-        if self._sets:
+        wanted: tuple[Split, ...] = ("test",) if stage == "test" else ("train", "validation")
+        if self._sets.keys() >= set(wanted):
             return
-        chosen = {split: self._read(split) for split in cast(tuple[Split, ...], ("train", "validation"))}
+        chosen = {split: self._read(split) for split in wanted}
         check_disjoint([example for examples in chosen.values() for example in examples])
         for split, examples in chosen.items():
             self.counts[split] = dict(Counter(example.source for example in examples))
@@ -103,17 +109,28 @@ class MedicalData(lightning.LightningDataModule):
             rank=trainer.global_rank,
             world=trainer.world_size,
         )
-        return ResumableLoader(
+        self._loader = ResumableLoader(
             data, order, collate_fn=self._collate(), num_workers=self.workers, persistent_workers=self.workers > 0
         )
+        if self._resume_at:
+            self._loader.resume(self._resume_at)
+        return self._loader
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(
-            cast(Dataset[object], self._sets["validation"]),
-            batch_size=self.batch_size,
-            collate_fn=self._collate(),
-            num_workers=self.workers,
-        )
+    def val_dataloader(self) -> DataLoader[ModelInput]:
+        return self._in_order("validation")
+
+    def test_dataloader(self) -> DataLoader[ModelInput]:
+        return self._in_order("test")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands in the data; Lightning keeps it with the checkpoint."""
+        return self._loader.position() if self._loader is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the very next batch, whether the loader is there already or is yet to come."""
+        self._resume_at = state_dict
+        if self._loader is not None:
+            self._loader.resume(state_dict)
 
     def examples(self, split: Split) -> list[Example]:
         """The conversations of one split, as they are trained on."""
@@ -123,6 +140,11 @@ class MedicalData(lightning.LightningDataModule):
         """Counts by split and source, and what was set aside."""
         return {"examples": self.counts, "quarantined": len(self.quarantined)}
 
+    def _in_order(self, split: Split) -> DataLoader[ModelInput]:
+        return DataLoader(
+            self._sets[split], batch_size=self.batch_size, collate_fn=self._collate(), num_workers=self.workers
+        )
+
     def _read(self, split: Split) -> list[Example]:
         records = read(self.sources, split)
         kept = [one for one in records.examples if self.topics is None or one.topic in self.topics]
@@ -130,6 +152,8 @@ class MedicalData(lightning.LightningDataModule):
             raise DataError(f"no {split} example has a topic among {self.topics}; name topics the sources ask about")
         good, bad = decodable(kept)
         self.quarantined.extend(entry for entry in (*records.quarantined, *bad) if entry not in self.quarantined)
+        if not good:
+            raise DataError(f"every {split} example was set aside, the first for this: {bad[0].reason}")
         return good
 
     def _collate(self) -> partial[Batch]:
@@ -160,4 +184,6 @@ def write_quarantine(path: Path, quarantined: list[Quarantined]) -> None:
         partial_path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         partial_path.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial_path.unlink()
         raise OutputError(f"cannot write {path}: {error.strerror}; choose another --output") from error

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Sampler
+
+from mmmed.errors import CheckpointError
+
+
+class _Place(NamedTuple):
+    """The next batch: its epoch, and its number in the epoch."""
+
+    epoch: int
+    batch: int
 
 
 class BatchOrder(Sampler[list[int]]):
@@ -42,6 +52,11 @@ class BatchOrder(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         yield from self._batches()[self.start :]
 
+    def digest(self) -> str:
+        """Identifies the order: equal digests, equal batches."""
+        decides = (list(self.lengths), self.batch_size, self.seed, self.world, self.window)
+        return hashlib.sha256(repr(decides).encode()).hexdigest()
+
     def _batches(self) -> list[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
@@ -58,30 +73,40 @@ class BatchOrder(Sampler[list[int]]):
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A loader that Lightning saves with the checkpoint and sets back to the very next batch.
+    """A loader that knows its position and can be set back to the very next batch.
 
-    Its position counts the batches that were handed out, not those that workers have fetched ahead.
+    Its position counts the batches that were handed out, not those that workers have fetched ahead. An epoch is
+    over when the next one is begun, since Lightning never asks for the batch after the last.
     """
 
     def __init__(self, dataset: Any, order: BatchOrder, **arguments: Any) -> None:
-        super().__init__(dataset, batch_sampler=order, **arguments)
+        # Each epoch draws a seed for its workers; from the global generator it would move what training resumes from.
+        super().__init__(dataset, batch_sampler=order, generator=torch.Generator(), **arguments)
         self.order = order
-        self._position = 0
+        self._handed_out = _Place(epoch=0, batch=0)
+        self._next = self._handed_out
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        self._position = self.order.start
-        for batch in super().__iter__():
-            self._position += 1
+        epoch, start = self._handed_out = self._next
+        self._next = _Place(epoch + 1, 0)
+        self.order.epoch, self.order.start = epoch, start
+        for count, batch in enumerate(super().__iter__(), start=start + 1):
+            self._handed_out = _Place(epoch, count) if count < len(self.order) else self._next
             yield batch
-        self.order.epoch += 1
-        self.order.start = self._position = 0
 
-    def state_dict(self) -> dict[str, int]:
-        """Epoch and batch to go on from."""
-        return {"epoch": self.order.epoch, "batch": self._position}
+    def position(self) -> dict[str, Any]:
+        """Epoch and batch to go on from, and in which order."""
+        return {**self._handed_out._asdict(), "order": self.order.digest()}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from where `state_dict` was taken."""
-        self.order.epoch, self.order.start = state["epoch"], state["batch"]
-        if self.order.start >= len(self.order):
-            self.order.epoch, self.order.start = state["epoch"] + 1, 0
+    def resume(self, position: dict[str, Any]) -> None:
+        """Go on from a position.
+
+        Raises:
+            CheckpointError: It was taken in another order.
+        """
+        if position["order"] != self.order.digest():
+            raise CheckpointError(
+                "the checkpoint was made with other batches; resume with the data, batch_size and seed, and the number "
+                "of devices, that it was made with"
+            )
+        self._handed_out = self._next = _Place(position["epoch"], position["batch"])

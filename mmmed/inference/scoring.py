@@ -96,7 +96,10 @@ def _question(processor: Processor, example: Example) -> _Question:
 
 
 def _blocks(questions: list[_Question]) -> Iterator[list[_Question]]:
-    """Questions with equal prefixes together, in blocks of a bounded number of rows."""
+    """Questions with equal prefixes together, in blocks of a bounded number of rows.
+
+    Text alone has no prefix and is never in a block with images.
+    """
     groups: dict[tuple[object, ...], list[_Question]] = {}
     for question in questions:
         groups.setdefault(question.group, []).append(question)
@@ -104,7 +107,8 @@ def _blocks(questions: list[_Question]) -> Iterator[list[_Question]]:
     block: list[_Question] = []
     rows = 0
     for question in (question for group in ordered for question in group):
-        if block and rows + len(question.rows) > ROWS_AT_ONCE:
+        full = rows + len(question.rows) > ROWS_AT_ONCE
+        if block and (full or bool(question.prefix) != bool(block[0].prefix)):
             yield block
             block, rows = [], 0
         block.append(question)
@@ -141,7 +145,7 @@ def _suffix_states(
         cache = DynamicCache()
         model.language(model.embed(prefix), prefix.attention_BT, positions_BT=positions_GP, cache=cache)
         of_R = torch.tensor([group for group, _ in rows], device=device)
-        cache.batch_select_indices(of_R)  # type: ignore[no-untyped-call]
+        cache.batch_select_indices(of_R)
         positions_RS = positions_RS + prefix.attention_BT.sum(1)[of_R][:, None]
         attention = torch.cat([prefix.attention_BT[of_R], seen_RS], dim=1)
     else:

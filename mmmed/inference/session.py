@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Thread
 
 import torch
 from transformers import TextIteratorStreamer
@@ -63,19 +63,18 @@ class Session:
         return answers
 
     def stream(self, example: Example, *, max_new_tokens: int = 256) -> Iterator[str]:
-        """Answer one question, word by word."""
+        """Answer one question, word by word; what goes wrong while it is generated is raised here."""
         tokenizer = self.processor.prompt.tokenizer
         streamer = TextIteratorStreamer(tokenizer, skip_prompt=False, skip_special_tokens=True)
         inputs = [self.processor.question(example)]
         batch = pad(inputs, image_id=self.processor.image_id, left=True).to(self.device)
-        worker = Thread(
-            target=self.model.generate,
-            kwargs={"batch": batch, "max_new_tokens": max_new_tokens, "streamer": streamer},
-            daemon=True,
-        )
-        worker.start()
-        yield from streamer
-        worker.join()
+        with ThreadPoolExecutor(1) as worker:
+            answer = worker.submit(self.model.generate, batch, max_new_tokens=max_new_tokens, streamer=streamer)
+            # The stream ends with the answer, but not by itself when there is none.
+            end: Callable[[], None] = streamer.end
+            answer.add_done_callback(lambda done: end() if done.exception() else None)
+            yield from streamer
+            answer.result()
 
 
 def open_session(folder: str | Path, *, device: str | None = None) -> Session:

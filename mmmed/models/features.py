@@ -33,7 +33,8 @@ class FrozenFeatures(VisionEncoder):
 
     def __init__(self, encoder: VisionEncoder, folder: str | None = None) -> None:
         super().__init__()
-        self.encoder = encoder.requires_grad_(False).eval()
+        # Convolutions run up to twice as fast on a CPU with the channels last.
+        self.encoder = encoder.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self._folder = Path(folder) if folder else cache_folder() / "features"
         self._encoder_digest = ""
         self.transform, self.tokens, self.width = encoder.transform, encoder.tokens, encoder.width

@@ -177,7 +177,5 @@ def _class_of_ours(class_path: str) -> type[nn.Module]:
 
 
 def _transform(content: Mapping[str, Any]) -> ImageTransform:
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
-    }
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
     return ImageTransform(**values)

@@ -169,7 +169,7 @@ def _decoder(weights: str | None, config: dict[str, Any] | None, *, attention: s
     if config is None:
         raise ConfigError("a language model needs `weights`, or `config` with a model_type for random weights")
     settings = dict(config)
-    return AutoModelForCausalLM.from_config(
+    return AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
         AutoConfig.for_model(settings.pop("model_type"), **settings), attn_implementation=attention
     )
 

@@ -39,7 +39,7 @@ class Pace(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        if trainer.logger is None or trainer.global_step % trainer.log_every_n_steps:
+        if trainer.logger is None or trainer.global_step % _log_interval(trainer):
             return
         seconds = perf_counter() - self._start
         tokens = int(batch.attention_BT.sum())
@@ -48,7 +48,7 @@ class Pace(Callback):
         )
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, pl_module: Any, optimizer: Optimizer) -> None:
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % _log_interval(trainer) == 0:
             gradients = [one.grad for one in pl_module.parameters() if one.grad is not None]
             pl_module.log("train/gradient_norm", _norm(gradients))
 
@@ -63,7 +63,8 @@ class SaveModel(Callback):
         if trainer.fast_dev_run or trainer.interrupted or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         stage, data = cast("Stage", pl_module), cast("MedicalData", trainer.datamodule)  # type: ignore[attr-defined]
-        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        kept = trainer.checkpoint_callback
+        best = getattr(kept, "best_model_path", "") if getattr(kept, "monitor", None) is not None else ""
         if best:
             state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
             stage.load_state_dict(state, strict=False)
@@ -111,8 +112,8 @@ class Showcase(Callback):
             batch = pad([stage.processor.question(example)], image_id=stage.processor.image_id, left=True)
             stage.eval()
             ids = stage.model.generate(batch.to(stage.device), max_new_tokens=self.max_new_tokens)
-            answer = stage.processor.prompt.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
-            rows.append((example.images[0].open(), example.question, example.reference, answer))
+            (answer,) = stage.processor.prompt.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            rows.append((example.images[0].open(), example.question, example.reference, answer.strip()))
         _log_pictures(logger, rows)
 
 
@@ -128,4 +129,9 @@ def _log_pictures(logger: WandbLogger, rows: list[tuple[Any, str, str, str]]) ->
 
 
 def _norm(gradients: list[Tensor]) -> Tensor:
-    return torch.stack([gradient.detach().norm() for gradient in gradients]).norm()
+    norm: Tensor = torch.stack([gradient.detach().norm() for gradient in gradients]).norm()
+    return norm
+
+
+def _log_interval(trainer: lightning.Trainer) -> int:
+    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]

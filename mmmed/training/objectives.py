@@ -13,7 +13,8 @@ from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example
 
-# Shape letters: B batch, T tokens, D language width, S supervised tokens, V vocabulary, W words, C candidates.
+# Shape letters: B batch, T tokens, D language width, S supervised tokens, V vocabulary, W words, C candidates,
+# M image tokens of the batch.
 
 
 class Objective(Protocol):
@@ -86,10 +87,12 @@ class VocabularyLoss:
         matrix_VD = model.language.output_matrix
         negatives_N = torch.randint(len(matrix_VD), (self.negatives,), device=words_W.device)
         negatives_N = negatives_N[~torch.isin(negatives_N, words_W)]
-        tokens_BTD = model.embed(batch)
-        shares_BTC = (tokens_BTD @ matrix_VD[torch.cat([words_W, negatives_N])].T).float().softmax(-1)
-        said_BTW = shares_BTC[..., : len(words_W)] * batch.is_image_BT.unsqueeze(-1)
-        unsaid_BW = torch.log1p(-said_BTW.clamp(max=_ALMOST_ONE)).sum(1).clamp(max=-_ALMOST_NONE)
+        tokens_MD = model.embed(batch)[batch.is_image_BT]
+        example_M = batch.is_image_BT.nonzero()[:, 0]
+        shares_MC = (tokens_MD @ matrix_VD[torch.cat([words_W, negatives_N])].T).float().softmax(-1)
+        silent_MW = torch.log1p(-shares_MC[:, : len(words_W)].clamp(max=_ALMOST_ONE))
+        unsaid_BW = silent_MW.new_zeros(len(batch.ids_BT), len(words_W)).index_add(0, example_M, silent_MW)
+        unsaid_BW = unsaid_BW.clamp(max=-_ALMOST_NONE)
         present_BW = self._present(batch, words_W)
         said_BW = torch.log(-torch.expm1(unsaid_BW))
         return -(present_BW * said_BW + ~present_BW * unsaid_BW).sum(1).mean()

@@ -8,10 +8,12 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmmed.errors import CheckpointError, ConfigError, did_you_mean
+from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load_weights
 from mmmed.models.vlm import PARTS, Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
@@ -58,7 +60,6 @@ class Stage(lightning.LightningModule):
         system: str | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=("model", "optimizer", "objective"))
         if name not in STAGES:
             raise ConfigError(f"unknown stage {name!r}{did_you_mean(name, STAGES)}")
         self.name = name
@@ -95,12 +96,12 @@ class Stage(lightning.LightningModule):
         weight = int(batch.supervised_BT.sum())
         self.log("test/loss", self.objective.loss(self.model, batch), batch_size=weight, sync_dist=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         groups = [
             {"params": list(trainable_parameters(self.model, part)), "lr": rate, "name": part}
             for part, rate in self.learning_rates.items()
         ]
-        optimizer = self.optimizer(groups)  # type: ignore[arg-type]
+        optimizer = self.optimizer(groups)
         schedule = partial(
             warm_cosine, steps=int(self.trainer.estimated_stepping_batches), warmup=self.warmup, floor=self.floor
         )
@@ -109,20 +110,17 @@ class Stage(lightning.LightningModule):
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
         }
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        return batch.to(device)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what learns and the random state; frozen parts come back from where they came from."""
-        learning = {f"model.{name}" for name, one in self.model.named_parameters() if one.requires_grad}
-        checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in learning}
-        checkpoint["random_state"] = torch.get_rng_state()
+        trained = self._trained_state()
+        checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in trained}
+        checkpoint["random_state"] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        expected = {f"model.{name}" for name, one in self.model.named_parameters() if one.requires_grad}
-        found = set(checkpoint["state_dict"])
-        if expected != found:
-            odd = sorted(expected ^ found)
+        expected = {(key, value.shape) for key, value in self._trained_state().items()}
+        found = {(key, value.shape) for key, value in checkpoint["state_dict"].items()}
+        odd = sorted({key for key, _ in expected ^ found})
+        if odd:
             raise CheckpointError(
                 f"checkpoint and model differ in {len(odd)} trained tensors, such as {odd[0]!r}; "
                 "resume with the configuration the checkpoint was made with"
@@ -134,7 +132,8 @@ class Stage(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         if (state := getattr(self, "_random_state", None)) is not None:
-            torch.set_rng_state(state)
+            torch.set_rng_state(state["cpu"])
+            torch.cuda.set_rng_state_all(state["cuda"])
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Parameters of each part: all of them, and those that learn."""
@@ -147,16 +146,31 @@ class Stage(lightning.LightningModule):
             if (module := self.model.part(part)) is not None
         }
 
+    def _trained_state(self) -> dict[str, Tensor]:
+        """What training changes: the parameters that learn, and the running statistics of their parts."""
+        parts = {f"model.{part}." for part in PARTS if trainable_parameters(self.model, part)}
+        named = self.model.named_parameters(remove_duplicate=False)
+        frozen = {f"model.{name}" for name, one in named if not one.requires_grad}
+        return {
+            key: value for key, value in self.state_dict().items() if key not in frozen and key.startswith(tuple(parts))
+        }
+
     def _freeze(self) -> None:
         for part in self.learning_rates:
             if part not in PARTS:
                 raise ConfigError(f"unknown part {part!r} in learning_rates{did_you_mean(part, PARTS)}")
+        if "vision" in self.learning_rates and isinstance(self.model.vision, FrozenFeatures):
+            raise ConfigError(
+                "learning_rates names vision, but FrozenFeatures never learns; give the encoder itself, or drop vision"
+            )
         self.learning_rates = {
             part: rate for part, rate in self.learning_rates.items() if self.model.part(part) is not None
         }
         for part in PARTS:
             if (module := self.model.part(part)) is not None:
                 _set_trainable(module, part in self.learning_rates)
+                # A part that is frozen drops nothing and keeps its statistics; Lightning leaves the modes as they are.
+                module.train(part in self.learning_rates)
         for part, count in self.counts().items():
             _log.info("%s: %d of %d parameters learn", part, count["trainable"], count["parameters"])
         if not any(one.requires_grad for one in self.model.parameters()):

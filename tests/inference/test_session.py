@@ -82,7 +82,7 @@ def test_a_session_opened_from_a_folder_answers_as_the_one_saved(
 
 
 def test_no_model_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no model at .*; name the `model` folder"):
+    with pytest.raises(CheckpointError, match=r"no model at .*; name the `model` folder"):
         open_session(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="is no model folder"):
         open_session(tmp_path)

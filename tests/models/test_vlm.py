@@ -64,9 +64,7 @@ def test_logits_equal_those_of_llava(
     llava = llava_of(model, image_id=processor.image_id, select=select)
     with torch.no_grad():
         ours = model(batch)
-        theirs = llava(
-            input_ids=batch.ids_BT, attention_mask=batch.attention_BT, pixel_values=batch.pixels_NCHW
-        ).logits
+        theirs = llava(input_ids=batch.ids_BT, attention_mask=batch.attention_BT, pixel_values=batch.pixels_NCHW).logits
     seen = batch.attention_BT.bool()
     torch.testing.assert_close(ours[seen], theirs[seen], atol=1e-4, rtol=0)
     assert ours[seen].std() > 0.01

@@ -143,9 +143,7 @@ def test_a_template_that_drops_earlier_answers_is_refused(tokenizer: PreTrainedT
 
 
 def test_an_opening_that_melts_into_the_answer_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
-    tokenizer.chat_template = (
-        "{% for message in messages %}{{ message['content'] + ' ' }}{% endfor %}"
-    )
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] + ' ' }}{% endfor %}"
     with pytest.raises(ConfigError, match="end the generation prompt without white space"):
         ChatPrompt(tokenizer).answer([Turn("user", "Is it?")], "yes")
 

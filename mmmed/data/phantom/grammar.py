@@ -6,7 +6,6 @@ A report states each present finding in a sentence of its own and denies each ab
 
 import hashlib
 from collections.abc import Sequence
-from random import Random
 from typing import TypeVar
 
 from mmmed.data.phantom.case import Case
@@ -83,10 +82,9 @@ def ask_checklist(case: Case) -> str:
     )
 
 
-def checklist(case: Case, findings: Sequence[Finding]) -> str:
-    """Each finding with yes or no, in an order that changes from film to film."""
-    ordered = Random(f"{case.seed}:{case.index}:checklist").sample(list(findings), len(findings))
-    return ", ".join(f"{NAMES[finding.kind]}: {'yes' if finding.present else 'no'}" for finding in ordered) + "."
+def checklist(findings: Sequence[Finding]) -> str:
+    """Each finding with yes or no, always in the same order."""
+    return ", ".join(f"{NAMES[finding.kind]}: {'yes' if finding.present else 'no'}" for finding in findings) + "."
 
 
 def ask_presence(case: Case, kind: Kind) -> str:

@@ -231,7 +231,7 @@ class PhantomSource:
         if "findings" in self.questions:
             yield example("findings", topic="findings", question=ask_findings(case), answer=list_findings(findings))
         if "checklist" in self.questions:
-            question, answer = ask_checklist(case), checklist(case, findings)
+            question, answer = ask_checklist(case), checklist(findings)
             yield example("checklist", topic="checklist", question=question, answer=answer)
         for finding in findings:
             kind = finding.kind

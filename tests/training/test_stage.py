@@ -1,0 +1,165 @@
+"""A stage trains what it names and nothing else, and can learn a batch by heart."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning
+import pytest
+import torch
+
+from mmmed.data.collate import pad
+from mmmed.errors import CheckpointError, ConfigError
+from mmmed.models.features import FrozenFeatures
+from mmmed.models.folder import save
+from mmmed.models.projector import MLPProjector
+from mmmed.models.vision import TimmEncoder
+from mmmed.models.vlm import VisionLanguageModel
+from mmmed.records import Example
+from mmmed.training.stage import Stage
+
+MakeModel = Callable[..., VisionLanguageModel]
+adam = partial(torch.optim.AdamW, weight_decay=0.0)
+
+
+class OneBatch(lightning.LightningDataModule):
+    """The same examples in every step."""
+
+    def __init__(self, examples: list[Example]) -> None:
+        super().__init__()
+        self._examples = examples
+
+    def examples(self, split: str) -> list[Example]:
+        return self._examples
+
+    def train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
+        processor = self.trainer.lightning_module.processor
+        inputs = [processor.training(example) for example in self._examples]
+        return torch.utils.data.DataLoader(
+            inputs, batch_size=len(inputs), collate_fn=partial(pad, image_id=processor.image_id)
+        )
+
+    val_dataloader = train_dataloader
+
+
+def trainer(folder: Path, **settings: Any) -> lightning.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return lightning.Trainer(
+        accelerator="cpu", default_root_dir=folder, enable_model_summary=False, **(quiet | settings)
+    )
+
+
+def learning(stage: Stage) -> set[str]:
+    return {name.split(".")[0] for name, one in stage.model.named_parameters() if one.requires_grad}
+
+
+def test_a_batch_is_learnt_by_heart(make_model: MakeModel, examples: list[Example], tmp_path: Path) -> None:
+    stage = Stage("instruct", make_model(), {"projector": 1e-2, "language": 1e-2}, adam)
+    runner = trainer(tmp_path, max_steps=80, check_val_every_n_epoch=80)
+    runner.fit(stage, datamodule=OneBatch(examples))
+    assert float(runner.callback_metrics["train/loss"]) < 0.05
+    assert float(runner.callback_metrics["validation/loss"]) < 0.05
+
+
+def test_only_what_is_named_changes(make_model: MakeModel, examples: list[Example], tmp_path: Path) -> None:
+    stage = Stage("align", make_model(), {"projector": 1e-2}, adam)
+    before = {key: value.clone() for key, value in stage.model.state_dict().items()}
+    trainer(tmp_path, max_steps=2).fit(stage, datamodule=OneBatch(examples))
+    changed = {
+        key.split(".")[0] for key, value in stage.model.state_dict().items() if not torch.equal(value, before[key])
+    }
+    assert changed == learning(stage) == {"projector"}
+
+
+def test_of_a_part_with_adapters_the_adapters_alone_learn(make_model: MakeModel) -> None:
+    stage = Stage("instruct", make_model(lora={"r": 2}), {"language": 1e-3}, adam)
+    names = [name for name, one in stage.model.named_parameters() if one.requires_grad]
+    assert names
+    assert all("lora_" in name for name in names)
+
+
+def test_a_text_only_model_leaves_out_the_parts_it_has_not(make_model: MakeModel) -> None:
+    stage = Stage("instruct", make_model(vision=False), {"projector": 1e-3, "language": 1e-3}, adam)
+    assert stage.learning_rates == {"language": 1e-3}
+    assert set(stage.counts()) == {"language"}
+
+
+def test_frozen_parts_keep_their_statistics_and_drop_nothing(make_model: MakeModel) -> None:
+    language = make_model().language
+    encoder = TimmEncoder("resnet10t", weights=None, layer=-1, size=32)
+    stage = Stage("align", VisionLanguageModel(language, encoder, MLPProjector), {"projector": 1e-3}, adam)
+    assert {part: stage.model.part(part).training for part in ("vision", "projector", "language")} == {
+        "vision": False,
+        "projector": True,
+        "language": False,
+    }
+
+
+def test_a_checkpoint_keeps_what_learns_and_its_running_statistics(make_model: MakeModel) -> None:
+    encoder = TimmEncoder("resnet10t", weights=None, layer=-1, size=32)
+    stage = Stage("instruct", VisionLanguageModel(make_model().language, encoder, MLPProjector), {"vision": 1e-3}, adam)
+    checkpoint = {"state_dict": stage.state_dict()}
+    stage.on_save_checkpoint(checkpoint)
+    kept = set(checkpoint["state_dict"])
+    assert {key.split(".")[1] for key in kept} == {"vision"}
+    assert any(key.endswith("running_mean") for key in kept)
+    stage.on_load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_checkpoint_of_adapters_is_small(make_model: MakeModel, tied: bool) -> None:
+    model = make_model(lora={"r": 2}, tie_word_embeddings=tied)
+    stage = Stage("instruct", model, {"projector": 1e-3, "language": 1e-3}, adam)
+    checkpoint = {"state_dict": stage.state_dict()}
+    stage.on_save_checkpoint(checkpoint)
+    assert all("lora_" in key or ".projector." in key for key in checkpoint["state_dict"])
+
+
+@pytest.mark.parametrize("settings", [{"hidden_size": 64}, {"lora": {"r": 2}}, {"num_hidden_layers": 1}])
+def test_a_checkpoint_of_another_configuration_is_refused(make_model: MakeModel, settings: dict[str, Any]) -> None:
+    rates = {"projector": 1e-3, "language": 1e-3}
+    checkpoint = {"state_dict": Stage("instruct", make_model(), rates, adam).state_dict()}
+    Stage("instruct", make_model(), rates, adam).on_save_checkpoint(checkpoint)
+    with pytest.raises(CheckpointError, match=r"differ in \d+ trained tensors, such as 'model\."):
+        Stage("instruct", make_model(**settings), rates, adam).on_load_checkpoint(checkpoint)
+
+
+def test_a_stage_begins_from_an_earlier_model(make_model: MakeModel, tmp_path: Path) -> None:
+    earlier = make_model(seed=5)
+    save(earlier, tmp_path / "model", settings={}, provenance={})
+    stage = Stage("instruct", make_model(), {"language": 1e-3}, adam, init_from=str(tmp_path / "model"))
+    assert all(torch.equal(stage.model.state_dict()[key], value) for key, value in earlier.state_dict().items())
+    with pytest.raises(CheckpointError, match="is no model folder"):
+        Stage("instruct", make_model(), {"language": 1e-3}, adam, init_from=str(tmp_path))
+
+
+def test_parts_learn_at_their_own_rates(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage("instruct", make_model(), {"projector": 3e-3, "language": 1e-4}, adam, warmup=0.0)
+    monkeypatch.setattr(Stage, "trainer", SimpleNamespace(estimated_stepping_batches=10))
+    groups = stage.configure_optimizers()["optimizer"].param_groups
+    assert {group["name"]: group["lr"] for group in groups} == {"projector": 3e-3, "language": 1e-4}
+    assert sum(len(group["params"]) for group in groups) == sum(one.requires_grad for one in stage.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "rates", "message"),
+    [
+        ("algin", {"projector": 1e-3}, r"unknown stage 'algin' \(did you mean 'align'\?\)"),
+        ("align", {"projektor": 1e-3}, r"unknown part 'projektor' in learning_rates \(did you mean 'projector'\?\)"),
+        ("align", {}, "stage 'align' trains nothing; name a part"),
+    ],
+)
+def test_a_stage_that_cannot_be_is_refused(
+    make_model: MakeModel, name: str, rates: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Stage(name, make_model(), rates, adam)
+
+
+def test_training_kept_features_is_refused(make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model()
+    model.vision = FrozenFeatures(model.vision, folder=str(tmp_path))
+    with pytest.raises(ConfigError, match="FrozenFeatures never learns"):
+        Stage("instruct", model, {"vision": 1e-3, "projector": 1e-3}, adam)
