@@ -36,10 +36,18 @@ class LazyImage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Who speaks and what; each `<image>` in the text stands for the example's next image."""
+    """Who speaks and what; each `<image>` in the text stands for the example's next image.
+
+    Args:
+        speaker: Who.
+        text: What.
+        blanks: The parts of an assistant's form that are to be filled in, in order. Where there are any, they
+            alone are learned and the form around them is given; where there are none, the whole turn is.
+    """
 
     speaker: Speaker
     text: str
+    blanks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

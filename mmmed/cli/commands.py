@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 from mmmed.cli.training import main as train
-from mmmed.errors import DataError
+from mmmed.errors import ConfigError, DataError
 from mmmed.evaluation.compare import primary_metrics, write_results
-from mmmed.evaluation.experiment import MAIN, ask, compare_all, digest, read_experiment, run
+from mmmed.evaluation.controls import CONTROLS
+from mmmed.evaluation.experiment import MAIN, ask, compare_all, digest, read_experiment, run, tasks_by_name
 from mmmed.evaluation.publish import publish, summary
-from mmmed.evaluation.task import load_task
 from mmmed.inference.session import open_session
 from mmmed.processing.image import ImageFile
 from mmmed.records import IMAGE_PLACEHOLDER, Example, Turn
@@ -25,23 +25,27 @@ def experiment_run(experiment: str, output: str | None = None) -> None:
     """
     described = read_experiment(Path(experiment))
     outcome = run(described, Path(output or f"outputs/{described.name}"), fit=train)
-    page = publish(described, outcome, command=f"mmmed experiment run --experiment {experiment}")
+    command = f"mmmed experiment run {experiment}{f' --output {output}' if output else ''}"
+    page = publish(described, outcome, command=command)
     print("\n".join(summary(outcome, page)))
 
 
-def evaluate(checkpoint: str, tasks: list[str], output: str = "outputs/evaluation", controls: bool = True) -> None:
+def evaluate(checkpoint: str, tasks: str, output: str = "outputs/evaluation", controls: bool = True) -> None:
     """Score a trained model on tasks, against its image controls and the majority answer.
 
     Args:
         checkpoint: Folder of a run or its `model` folder.
-        tasks: Task files, or names of files in configs/task.
+        tasks: Task files, or names of files in configs/task, separated by commas; a name that several files begin
+            with, such as vqa_rad, stands for all of them.
         output: Folder of predictions and results.json.
         controls: Ask again with the image blank, shuffled, replaced by noise and absent.
     """
+    loaded = tasks_by_name([file for name in tasks.split(",") if name.strip() for file in _task_files(name.strip())])
+    if not loaded:
+        raise ConfigError("--tasks names no task; the tasks of the project are in configs/task/")
     session = open_session(checkpoint)
-    loaded = {task.name: task for task in (load_task(_task_file(name)) for name in tasks)}
     has_eyes = session.model.vision is not None
-    baselines = ["majority", *(["blank", "shuffled", "noise", "absent"] if controls and has_eyes else [])]
+    baselines = ["majority", *(CONTROLS if controls and has_eyes else [])]
     keys = {MAIN: digest(_model_folder(checkpoint) / "model.safetensors")}
     predictions = {
         name: ask(task, {MAIN: session}, keys=keys, baselines=baselines, output=Path(output) / "predictions")
@@ -52,7 +56,8 @@ def evaluate(checkpoint: str, tasks: list[str], output: str = "outputs/evaluatio
     primary = primary_metrics(rows)
     for row in rows:
         if row.metric == primary[row.task] and row.baseline is None:
-            print(f"{row.task:<24} {row.arm:<12} {row.metric} {row.value:.3f} ({row.low:.3f} to {row.high:.3f}), n = {row.n}")
+            figure = f"{row.metric} {row.value:.3f} ({row.low:.3f} to {row.high:.3f}), n = {row.n}"
+            print(f"{row.task:<24} {row.arm:<12} {figure}")
     print(f"results     {Path(output) / 'results.json'}")
 
 
@@ -78,9 +83,11 @@ def generate(checkpoint: str, prompt: str, image: str | None = None, max_new_tok
     print("Research use only; not medical advice.", file=sys.stderr)
 
 
-def _task_file(name: str) -> Path:
-    path = Path(name)
-    return path if path.suffix == ".yaml" else Path("configs/task") / f"{name}.yaml"
+def _task_files(name: str) -> list[Path]:
+    if Path(name).suffix == ".yaml":
+        return [Path(name)]
+    file = Path("configs/task") / f"{name}.yaml"
+    return [file] if file.is_file() else sorted(file.parent.glob(f"{name}_*.yaml")) or [file]
 
 
 def _model_folder(checkpoint: str) -> Path:

@@ -39,11 +39,13 @@ class Command:
         summary: One line for the list of commands.
         parses_itself: The function takes the whole argument list, its own name first; otherwise its
             signature and docstring become the options and their help.
+        positional: The option that a first word without dashes is the value of; none if empty.
     """
 
     target: "str | Mapping[str, Command]"
     summary: str
     parses_itself: bool = False
+    positional: str = ""
 
 
 COMMANDS: dict[str, Command] = {
@@ -53,14 +55,22 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("mmmed.cli.commands:evaluate", "score a checkpoint on a task"),
     "generate": Command("mmmed.cli.commands:generate", "answer one question about one image"),
     "experiment": Command(
-        {"run": Command("mmmed.cli.commands:experiment_run", "train, score and compare the arms of an experiment")},
+        {
+            "run": Command(
+                "mmmed.cli.commands:experiment_run",
+                "train, score and compare the arms of an experiment",
+                positional="experiment",
+            )
+        },
         "compare models with paired statistics",
     ),
     "weights": Command(
         {
             "list": Command("mmmed.cli.weights:list_weights", "the weights that can be pulled"),
-            "pull": Command("mmmed.cli.weights:pull", "fetch weights and check their hash"),
-            "where": Command("mmmed.cli.weights:where", "the folder that pulled weights are kept in"),
+            "pull": Command("mmmed.cli.weights:pull", "fetch weights and check their hash", positional="reference"),
+            "where": Command(
+                "mmmed.cli.weights:where", "the folder that pulled weights are kept in", positional="reference"
+            ),
         },
         "find, fetch and verify pretrained weights",
     ),
@@ -117,13 +127,20 @@ def main(argv: list[str] | None = None) -> int:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
-        return _run(sys.argv[1:] if argv is None else argv, COMMANDS)
+        try:
+            return _run(sys.argv[1:] if argv is None else argv, COMMANDS)
+        finally:
+            sys.stdout.flush()
     except MmmedError as error:
         print(f"mmmed: error: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("mmmed: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever reads, such as `head`, has seen enough. What is still buffered must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _run(arguments: Sequence[str], commands: Mapping[str, Command], words: tuple[str, ...] = ()) -> int:
@@ -151,6 +168,8 @@ def _run(arguments: Sequence[str], commands: Mapping[str, Command], words: tuple
         code = function([*words, *rest])
     else:
         program = " ".join(("mmmed", *words))
+        if command.positional and rest and not rest[0].startswith("-"):
+            rest[0] = f"--{command.positional}={rest[0]}"
         code = auto_cli(function, args=rest, as_positional=False, parser_class=ClearErrors, prog=program)
     return code if isinstance(code, int) else 0
 

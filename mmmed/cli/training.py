@@ -58,7 +58,7 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **arguments: Any) -> lightning.Trainer:
         output = Path(self._get(self.config, "output"))
         if self._get(self.config, "trainer.logger") is None:
-            arguments["logger"] = _loggers(output, wandb=self._get(self.config, "wandb"))
+            arguments["logger"] = _loggers(output, use_wandb=self._get(self.config, "wandb"))
         trainer = super().instantiate_trainer(**arguments)
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         for callback in callbacks:
@@ -84,19 +84,26 @@ def main(arguments: list[str]) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # Frozen parts are in evaluation mode on purpose.
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
-    TrainingCLI(
-        Stage,
-        MedicalData,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=KeepConfig,
-        save_config_kwargs={"overwrite": True},
-        seed_everything_default=0,
-        parser_class=TrainingParser,
-        parser_kwargs={"prog": "mmmed"},
-        trainer_defaults={"callbacks": []},
-        args=arguments,
-    )
+    try:
+        TrainingCLI(
+            Stage,
+            MedicalData,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=KeepConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            parser_class=TrainingParser,
+            parser_kwargs={"prog": "mmmed"},
+            trainer_defaults={"callbacks": []},
+            args=arguments,
+        )
+    finally:
+        import wandb  # here, because every other command would wait for it
+
+        # A process that trains again, as an experiment does, would otherwise go on in the same run.
+        if wandb.run is not None:
+            wandb.finish()
 
 
 def best_precision() -> str:
@@ -107,9 +114,9 @@ def best_precision() -> str:
     return "bf16-mixed" if has_bf16 else "32-true"
 
 
-def _loggers(output: Path, *, wandb: bool) -> list[Logger]:
+def _loggers(output: Path, *, use_wandb: bool) -> list[Logger]:
     loggers: list[Logger] = [CSVLogger(output, name="", version="logs")]
-    if wandb:
+    if use_wandb:
         loggers.append(WandbLogger(save_dir=output, project="mmmed", offline=os.environ.get("WANDB_MODE") == "offline"))
     return loggers
 

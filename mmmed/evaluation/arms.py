@@ -48,30 +48,37 @@ def predict(
     return [prediction(example, answers[index], arm=arm, task=task) for index, example in enumerate(asked)]
 
 
+def can_probe(session: Session, asked: Sequence[Example]) -> bool:
+    """Whether a linear probe has features to read and options to choose from."""
+    return session.model.vision is not None and all(example.options and example.images for example in asked)
+
+
 def linear_probe(
     session: Session, training: Sequence[Example], asked: Sequence[Example], *, task: str, advance: Advance
 ) -> list[Prediction]:
     """Logistic regression per topic on the mean of the frozen encoder's features: what the features alone allow.
 
     Raises:
-        ConfigError: The model has no vision encoder, or a question is open.
+        ConfigError: The model has no vision encoder, or a question is open or about no image.
     """
-    if session.model.vision is None or not all(example.options for example in asked):
-        raise ConfigError(f"task {task}: a linear probe needs closed questions and a model with a vision encoder")
+    if not can_probe(session, asked):
+        raise ConfigError(f"task {task}: a linear probe needs a vision encoder and closed questions about images")
+    known: dict[tuple[str, ...], NDArray[np.float32]] = {}
     predictions: dict[str, Prediction] = {}
     for topic in sorted({example.topic for example in asked}):
-        learned = [example for example in training if example.topic == topic]
+        learned = [example for example in training if example.topic == topic and example.images]
         questions = [example for example in asked if example.topic == topic]
         names = [example.reference for example in learned]
-        features = _mean_features(session, questions)
+        features = _mean_features(session, questions, known=known)
         if len(set(names)) > 1:
             probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
-            probe.fit(_mean_features(session, learned), names)
+            probe.fit(_mean_features(session, learned, known=known), names)
             classes, shares = list(probe.classes_), probe.predict_proba(features)
         else:
             classes, shares = sorted(set(names)) or ["unseen"], np.ones((len(questions), 1))
         for example, share in zip(questions, shares, strict=True):
-            options = {option: float(share[classes.index(option)]) if option in classes else 0.0 for option in example.options}
+            by_class = dict(zip(classes, map(float, share), strict=True))
+            options = {option: by_class.get(option, 0.0) for option in example.options}
             answer = Answer(text=max(options, key=options.__getitem__), options=options)
             predictions[example.id] = prediction(example, answer, arm="linear_probe", task=task)
         advance(len(questions))
@@ -98,10 +105,16 @@ def prediction(example: Example, answer: Answer, *, arm: str, task: str) -> Pred
 
 
 @torch.inference_mode()
-def _mean_features(session: Session, examples: Sequence[Example]) -> NDArray[np.float32]:
+def _mean_features(
+    session: Session, examples: Sequence[Example], *, known: dict[tuple[str, ...], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """One row per example; `known` keeps those of images that other questions are about too."""
     assert session.model.vision is not None
     rows = []
     for example in examples:
-        pixels = session.processor.pixels(example.images).to(session.device)
-        rows.append(session.model.vision(pixels).mean((0, 1)).float().cpu().numpy())
+        names = tuple(image.name for image in example.images)
+        if names not in known:
+            pixels = session.processor.pixels(example.images).to(session.device)
+            known[names] = session.model.vision(pixels).mean((0, 1)).float().cpu().numpy()
+        rows.append(known[names])
     return np.stack(rows)

@@ -68,10 +68,10 @@ def shuffled(examples: Sequence[Example]) -> list[Example]:
     Raises:
         DataError: There is only one patient with images.
     """
-    images: dict[str, list[LazyImage]] = {}
+    images: dict[str, dict[str, LazyImage]] = {}
     for one in examples:
         if one.images:
-            images.setdefault(one.patient, []).extend(one.images)
+            images.setdefault(one.patient, {}).update({image.name: image for image in one.images})
     if len(images) < 2:
         raise DataError("the shuffled control needs images of two patients; take more examples")
     patients = Random(0).sample(sorted(images), len(images))
@@ -80,7 +80,7 @@ def shuffled(examples: Sequence[Example]) -> list[Example]:
     def swap(one: Example) -> Example:
         if not one.images:
             return one
-        donated = images[donor[one.patient]]
+        donated = list(images[donor[one.patient]].values())
         return replace(one, images=tuple(donated[index % len(donated)] for index in range(len(one.images))))
 
     return [swap(one) for one in examples]

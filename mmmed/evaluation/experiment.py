@@ -9,19 +9,19 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 from tqdm import tqdm
 
 from mmmed.errors import ConfigError, did_you_mean
-from mmmed.evaluation.arms import linear_probe, predict
+from mmmed.evaluation.arms import Advance, can_probe, linear_probe, predict
 from mmmed.evaluation.compare import Row, adjust, compare, majority, write_results
 from mmmed.evaluation.controls import CONTROLS, control_named
-from mmmed.evaluation.predictions import Prediction, read_jsonl, write_jsonl
+from mmmed.evaluation.predictions import Prediction, read_jsonl, replace_text, write_jsonl
 from mmmed.evaluation.task import Task, load_task
 from mmmed.inference.session import Session, open_session
 from mmmed.records import Example
+from mmmed.training.provenance import data_hash
 
 MAIN = "vlm"
 TEXT_ONLY = "text_only"
@@ -30,6 +30,7 @@ BASELINES = (TEXT_ONLY, *CONTROLS, "majority", "linear_probe")
 TEXT_ONLY_OVERRIDE = {"model": {"init_args": {"model": {"init_args": {"vision": None, "projector": None}}}}}
 
 Fit = Callable[[list[str]], object]
+Answers = Callable[[Advance], list[Prediction]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,25 +70,37 @@ def read_experiment(path: Path) -> Experiment:
         ConfigError: It is not there, or has a missing or unknown key, stage or baseline.
     """
     file = path / "experiment.yaml" if path.is_dir() else path
+    if not file.is_file():
+        raise ConfigError(f"no experiment at {file}; give a folder with an experiment.yaml, or the file")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"experiment {file}: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"experiment {file}: expected the keys name, question, stages and tasks")
     known = list(Experiment.__dataclass_fields__)
-    if not isinstance(content, dict) or (missing := {"name", "question", "stages", "tasks"} - set(content)):
-        raise ConfigError(f"experiment {file}: missing {', '.join(sorted(missing)) if isinstance(content, dict) else 'keys'}")
-    if unknown := [key for key in content if key not in known]:
+    if unknown := [str(key) for key in content if key not in known]:
         raise ConfigError(f"experiment {file}: unknown key {unknown[0]!r}{did_you_mean(unknown[0], known)}")
-    baselines = content.get("baselines", "all")
-    chosen = BASELINES if baselines == "all" else tuple(baselines)
-    for name in chosen:
+    if missing := [key for key in ("name", "question", "stages", "tasks") if not content.get(key)]:
+        raise ConfigError(f"experiment {file}: missing {', '.join(missing)}")
+
+    def listed(key: str) -> tuple[str, ...]:
+        value = content[key]
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise ConfigError(f"experiment {file}: {key} is {value!r}; expected a list of names")
+        return tuple(value)
+
+    baselines = BASELINES if content.get("baselines", "all") == "all" else listed("baselines")
+    for name in baselines:
         if name not in BASELINES:
             raise ConfigError(f"experiment {file}: unknown baseline {name!r}{did_you_mean(name, BASELINES)}")
-    for named in (*content["stages"], *content["tasks"]):
+    stages, tasks = listed("stages"), listed("tasks")
+    for named in (*stages, *tasks):
         if not Path(named).is_file():
             raise ConfigError(f"experiment {file}: no file {named}; run from the folder that its paths start in")
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-    return Experiment(**{**fields, "baselines": chosen})
+    return Experiment(
+        name=str(content["name"]), question=str(content["question"]), stages=stages, tasks=tasks, baselines=baselines
+    )
 
 
 def run(experiment: Experiment, output: Path, *, fit: Fit) -> Outcome:
@@ -97,15 +110,19 @@ def run(experiment: Experiment, output: Path, *, fit: Fit) -> Outcome:
         experiment: What to run.
         output: Folder of the results.
         fit: Runs one training configuration, given the command line of `mmmed fit`.
+
+    Raises:
+        ConfigError: Two tasks share a name, or the text-only arm has nothing to learn.
     """
+    tasks = tasks_by_name(experiment.tasks)
+    text_stages = [stage for stage in experiment.stages if _trains_language(stage)]
+    if TEXT_ONLY in experiment.baselines and not text_stages:
+        raise ConfigError(f"no stage trains the language model; drop {TEXT_ONLY} from the baselines")
     arms = {MAIN: _train(experiment.stages, output / MAIN, fit=fit)}
     if TEXT_ONLY in experiment.baselines:
         override = output / TEXT_ONLY / "override.yaml"
-        override.parent.mkdir(parents=True, exist_ok=True)
-        override.write_text(yaml.safe_dump(TEXT_ONLY_OVERRIDE), encoding="utf-8")
-        stages = [stage for stage in experiment.stages if _trains_language(stage)]
-        arms[TEXT_ONLY] = _train(stages, output / TEXT_ONLY, fit=fit, override=override)
-    tasks = {task.name: task for task in map(load_task, experiment.tasks)}
+        replace_text(override, yaml.safe_dump(TEXT_ONLY_OVERRIDE))
+        arms[TEXT_ONLY] = _train(text_stages, output / TEXT_ONLY, fit=fit, override=override)
     sessions = {arm: open_session(folder) for arm, folder in arms.items()}
     keys = {arm: digest(folder / "model.safetensors") for arm, folder in arms.items()}
     predictions = {
@@ -117,15 +134,26 @@ def run(experiment: Experiment, output: Path, *, fit: Fit) -> Outcome:
     return Outcome(rows, predictions, tasks, arms, output)
 
 
+def tasks_by_name(files: Sequence[str | Path]) -> dict[str, Task]:
+    """Read task files. Raises `ConfigError` if two are of the same name, which names figures and predictions."""
+    tasks: dict[str, Task] = {}
+    for file in files:
+        task = load_task(file)
+        if task.name in tasks:
+            raise ConfigError(f"task file {file}: a second task {task.name!r}; give each task a name of its own")
+        tasks[task.name] = task
+    return tasks
+
+
 def ask(
     task: Task, sessions: dict[str, Session], *, keys: dict[str, str], baselines: Sequence[str], output: Path
 ) -> dict[str, list[Prediction]]:
     """Every arm's answers to a task; answers of the same weights to the same questions are read back."""
     asked = task.examples()
-    questions = _hash("".join(f"{one.id}{one.turns}{one.options}{one.images}" for one in asked), str(task.version))
+    questions = f"{data_hash(asked)} {task.version} {task.max_new_tokens}"
     answers: dict[str, list[Prediction]] = {}
 
-    def kept(arm: str, key: str, answer: Callable[[Callable[[int], object]], list[Prediction]]) -> None:
+    def kept(arm: str, key: str, answer: Answers) -> None:
         path = output / task.name / f"{arm}.{_hash(key, questions)}.jsonl"
         if path.is_file():
             answers[arm] = read_jsonl(path)
@@ -134,7 +162,7 @@ def ask(
             answers[arm] = answer(progress.update)
         write_jsonl(path, answers[arm])
 
-    def model(session: Session, seen: Sequence[Example], arm: str) -> Callable[[Callable[[int], object]], list[Prediction]]:
+    def model(session: Session, seen: Sequence[Example], arm: str) -> Answers:
         return lambda advance: predict(
             session, asked, seen=seen, arm=arm, task=task.name, max_new_tokens=task.max_new_tokens, advance=advance
         )
@@ -144,12 +172,15 @@ def ask(
     for name in (name for name in CONTROLS if name in baselines):
         kept(name, f"{name}{keys[MAIN]}", model(sessions[MAIN], control_named(name)(asked), name))
     if "majority" in baselines:
+        # Asks no model, so it is made anew from whatever was trained on.
         answers["majority"] = majority(answers[MAIN], training=task.training_answers())
-    if "linear_probe" in baselines and task.is_closed and sessions[MAIN].model.vision is not None:
+        write_jsonl(output / task.name / "majority.jsonl", answers["majority"])
+    if "linear_probe" in baselines and can_probe(sessions[MAIN], asked):
+        training = task.training()
         kept(
             "linear_probe",
-            f"linear_probe{keys[MAIN]}",
-            lambda advance: linear_probe(sessions[MAIN], task.training(), asked, task=task.name, advance=advance),
+            f"linear_probe{keys[MAIN]}{data_hash(training)}",
+            lambda advance: linear_probe(sessions[MAIN], training, asked, task=task.name, advance=advance),
         )
     return answers
 
@@ -176,15 +207,17 @@ def _train(stages: Sequence[str], output: Path, *, fit: Fit, override: Path | No
             arguments += ["--model.init_args.init_from", str(before)] if before else []
             fit(arguments)
         before = model
-    if before is None:
-        raise ConfigError(f"no stage trains the language model; {output.name} has nothing to learn")
+    assert before is not None, "an experiment has at least one stage"
     return before
 
 
 def _trains_language(stage: str) -> bool:
     """Whether a stage has anything to train in a model without eyes."""
-    content: dict[str, Any] = yaml.safe_load(Path(stage).read_text(encoding="utf-8"))
-    return "language" in content["model"]["init_args"]["learning_rates"]
+    try:
+        rates = yaml.safe_load(Path(stage).read_text(encoding="utf-8"))["model"]["init_args"]["learning_rates"]
+    except (KeyError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"stage {stage}: expected model.init_args.learning_rates in it") from error
+    return "language" in rates
 
 
 def digest(path: Path) -> str:

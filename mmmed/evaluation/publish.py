@@ -51,7 +51,7 @@ def publish(experiment: Experiment, outcome: Outcome, *, command: str) -> Path:
             parts=[Part(name, one["parameters"], one["trainable"]) for name, one in provenance["parameters"].items()],
             data=list(_data_counts(provenance["data"]["examples"])),
             config=_configs(experiment, outcome.output),
-            commands=[command, f"mmmed generate --checkpoint {folder} --image FILE --prompt 'What does this film show?'"],
+            commands=[command, f"mmmed generate --checkpoint {folder} --image FILE --prompt 'What is shown?'"],
             environment=environment(),
         ),
         page,
@@ -67,7 +67,8 @@ def summary(outcome: Outcome, page: Path) -> Iterator[str]:
         own = next(row for row in rows if row.arm == MAIN and row.baseline is None)
         yield f"{task}: {metric.replace('_', ' ')} {_interval(own.value, own.low, own.high)}, n = {own.n}"
         others = [f"{row.arm} {row.value:.2f}" for row in rows if row.baseline is None and row.arm != MAIN]
-        yield f"    against {', '.join(others)}"
+        if others:
+            yield f"    against {', '.join(others)}"
     yield f"report      {page}"
     yield f"results     {outcome.output / 'results.json'}"
     yield f"checkpoint  {outcome.sessions[MAIN]}"
@@ -113,7 +114,7 @@ def _is(kind: str, prediction: Prediction, control: Prediction | None) -> bool:
 
 
 def _picture(prediction: Prediction, images: dict[str, LazyImage], controls: dict[str, Prediction]) -> Picture:
-    return Picture(images[prediction.id].open(), prediction, controls.get(prediction.id))
+    return Picture(image=images[prediction.id].open(), prediction=prediction, control=controls.get(prediction.id))
 
 
 def _spread(items: Sequence[Prediction], count: int) -> Sequence[Prediction]:
@@ -139,4 +140,3 @@ def _configs(experiment: Experiment, output: Path) -> str:
     written: list[Any] = sorted(output.glob(f"{MAIN}/*/logs/config.yaml"))
     files = [*map(Path, experiment.tasks), *written]
     return "\n".join(f"# {file.name} of {file.parent}\n{file.read_text(encoding='utf-8')}" for file in files)
-

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
+import yaml
 from jsonargparse import ArgumentError as ParsingError
+from jsonargparse import ArgumentParser
 
-from mmmed.data.source import Source, decodable, read
+from mmmed.data.source import Records, Source, decodable, read
 from mmmed.data.splits import uniform
-from mmmed.errors import ConfigError, DataError
+from mmmed.errors import ConfigError, DataError, did_you_mean
 from mmmed.records import Example, Quarantined, Split
 
 CLOSED_METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "unparsed")
@@ -45,10 +46,7 @@ class Task:
         Raises:
             DataError: Nothing is left to ask.
         """
-        chosen = self._of_topics(self.split)
-        if self.limit is not None:
-            chosen = _whole_patients(chosen, limit=self.limit)
-        good, _ = decodable(chosen)
+        good = self._asked().examples
         if not good:
             raise DataError(f"task {self.name}: no {self.split} example to ask; check topics and root of its source")
         return good
@@ -65,8 +63,8 @@ class Task:
         return counts
 
     def quarantined(self) -> list[Quarantined]:
-        """What of the asked split cannot be read."""
-        return [*read([self.source], self.split).quarantined, *decodable(self._of_topics(self.split)).quarantined]
+        """What of the asked examples cannot be read, and what the source set aside."""
+        return [*read([self.source], self.split).quarantined, *self._asked().quarantined]
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -78,6 +76,10 @@ class Task:
         """Whether every question has options."""
         return all(example.options for example in self._of_topics(self.split))
 
+    def _asked(self) -> Records:
+        chosen = self._of_topics(self.split)
+        return decodable(chosen if self.limit is None else _whole_patients(chosen, limit=self.limit))
+
     def _of_topics(self, split: Split) -> list[Example]:
         self.source.prepare()
         return [one for one in read([self.source], split).examples if self.topics is None or one.topic in self.topics]
@@ -85,16 +87,21 @@ class Task:
 
 def load_task(path: str | Path) -> Task:
     """Read a task file. Raises `ConfigError` naming the file."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Task, "task")
     if not Path(path).is_file():
         raise ConfigError(f"no task file {path}; the tasks of the project are in configs/task/")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Task)
     try:
-        parsed = parser.parse_object({"task": str(Path(path).resolve())})
-        task: Task = parser.instantiate_classes(parsed).task
-    except (ParsingError, ValueError) as error:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ConfigError(f"task file {path}: expected the keys of a task, such as name, version and source")
+        for key in content:
+            if key not in Task.__dataclass_fields__:
+                near = did_you_mean(str(key), Task.__dataclass_fields__)
+                raise ConfigError(f"task file {path}: unknown key {key!r}{near}")
+        return Task(**vars(parser.instantiate(parser.parse_object(content))))
+    except (ParsingError, yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"task file {path}: {' '.join(str(error).split())}") from error
-    return task
 
 
 def _whole_patients(examples: list[Example], *, limit: int) -> list[Example]:

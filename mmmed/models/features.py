@@ -5,7 +5,6 @@ digest of the encoder's weights and settings (so any change of weights misses).
 """
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from torch import Tensor
 
 from mmmed.errors import OutputError
@@ -76,7 +76,7 @@ class FrozenFeatures(VisionEncoder):
 
 
 def _digest(tensors: Sequence[Tensor], *, salt: str = "") -> str:
-    digest = hashlib.sha256(salt.encode())
+    digest = xxhash.xxh3_128(salt.encode())
     for tensor in tensors:
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)

@@ -144,5 +144,5 @@ def without_images(example: Example) -> Example:
     """The same conversation with its images and their placeholders taken out."""
     if not example.images:
         return example
-    turns = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in example.turns)
+    turns = tuple(replace(turn, text=turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in example.turns)
     return replace(example, turns=turns, images=())

@@ -7,11 +7,12 @@ before the answer, is what scoring and generation see, so training and serving c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from mmmed.errors import ConfigError
+from mmmed.errors import ConfigError, RecordError
 from mmmed.records import IMAGE_PLACEHOLDER, Turn
 
 if TYPE_CHECKING:
@@ -131,6 +132,9 @@ class ChatPrompt:
                     f"the chat template rewrites assistant turn {index + 1}; it cannot be masked exactly, "
                     "use a template that renders each turn on its own"
                 )
+            if turn.blanks:
+                spans += _blank_spans(turn, Span(start, start + len(answer)), text)
+                continue
             end = start + len(answer)
             # A space that the prompt leaves to the model is the first thing it has to say.
             begin = len(opening) if text[len(opening) : start].isspace() else start
@@ -143,3 +147,15 @@ class ChatPrompt:
         if not stops:
             return 0
         return len(tail) - len(tail.lstrip(" \n")) + max(map(len, stops))
+
+
+def _blank_spans(turn: Turn, form: Span, text: str) -> list[Span]:
+    """Where the blanks of a form stand, as whole words; each is looked for after the one before."""
+    spans: list[Span] = []
+    for blank in turn.blanks:
+        place = spans[-1].end if spans else form.start
+        found = re.compile(rf"\b{re.escape(blank)}\b").search(text, place, form.end)
+        if found is None:
+            raise RecordError(f"no blank {blank!r} in the rest of the form {turn.text!r}; list blanks in their order")
+        spans.append(Span(*found.span()))
+    return spans

@@ -66,15 +66,16 @@ class VocabularyLoss:
         self._words_W = torch.zeros(0, dtype=torch.long)
 
     def prepare(self, processor: Processor, examples: Iterable[Example]) -> None:
-        """Find the subwords that some answers have and others have not.
+        """Find the subwords that some answers have and others have not; marks without a letter are no words.
 
         Raises:
             DataError: Every answer has the same words, so that there is nothing to learn.
         """
-        special = set(processor.prompt.tokenizer.all_special_ids)
-        documents = [set(processor.supervised_ids(example)) - special for example in examples]
+        tokenizer = processor.prompt.tokenizer
+        documents = [set(processor.supervised_ids(example)) for example in examples]
         counts = Counter(token for document in documents for token in document)
-        telling = sorted(token for token, count in counts.items() if count < len(documents))
+        lettered = {token for token in counts if any(map(str.isalpha, tokenizer.decode([token])))}
+        telling = sorted(lettered - set(tokenizer.all_special_ids) - {t for t in counts if counts[t] == len(documents)})
         if not telling:
             raise DataError("all answers have the same words; the vocabulary objective needs answers that differ")
         self._words_W = torch.tensor(telling)

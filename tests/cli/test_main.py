@@ -1,6 +1,8 @@
 """The command table: quick to answer, one line for every mistake, defects keep their traceback."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,7 +62,12 @@ def _commands(monkeypatch: pytest.MonkeyPatch) -> None:
     stub = ModuleType("stub_commands")
     for function in (measure, refuse, refuse_in_a_worker, interrupt, fail, train):
         setattr(stub, function.__name__, function)
-        command = cli.Command(f"stub_commands:{function.__name__}", "a stub", parses_itself=function is train)
+        command = cli.Command(
+            f"stub_commands:{function.__name__}",
+            "a stub",
+            parses_itself=function is train,
+            positional="image" if function is measure else "",
+        )
         monkeypatch.setitem(cli.COMMANDS, function.__name__, command)
     monkeypatch.setitem(cli.COMMANDS, "group", cli.Command({"measure": cli.COMMANDS["measure"]}, "a group"))
     monkeypatch.setitem(sys.modules, "stub_commands", stub)
@@ -128,7 +135,8 @@ def test_every_target_of_the_table_is_a_module_of_ours(command: cli.Command) -> 
     assert spec is not None, module
     assert spec.origin is not None
     source = Path(spec.origin).read_text(encoding="utf-8")
-    assert f"def {function}(" in source, "the function of a command is defined in the module named"
+    (signature,) = re.findall(rf"^def {function}\(([^)]*)\)", source, re.MULTILINE)
+    assert not command.positional or f"{command.positional}: str" in signature
 
 
 @pytest.mark.parametrize(
@@ -185,6 +193,20 @@ def test_options_come_from_the_signature_and_the_exit_code_from_the_function(
 ) -> None:
     assert cli.main(["group", "measure", "--image", "film.png", "--names=[a, b]"]) == 3
     assert capsys.readouterr().out == "film.png 1.5 ['a', 'b']\n"
+
+
+def test_a_first_word_without_dashes_fills_the_positional_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["measure", "film=1.png", "--window", "2"]) == 3
+    assert capsys.readouterr().out == "film=1.png 2.0 None\n"
+    assert cli.main(["measure", "film.png", "other.png"]) == 2
+    assert "other.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", ["--help", "weights pull --help"])
+def test_a_reader_that_stops_reading_ends_a_command_quietly(arguments: str) -> None:
+    script = f"{shlex.quote(sys.executable)} -m mmmed {arguments} | true"
+    stopped = subprocess.run(["bash", "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert stopped.stderr == ""
 
 
 def test_help_of_a_command_is_its_docstring(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,16 +6,18 @@ A report states each present finding in a sentence of its own and denies each ab
 
 import hashlib
 from collections.abc import Sequence
+from random import Random
 from typing import TypeVar
 
 from mmmed.data.phantom.case import Case
 from mmmed.data.phantom.findings import Finding, Kind
+from mmmed.records import Turn
 
 NAMES: dict[Kind, str] = {
     "effusion": "pleural effusion",
     "cardiomegaly": "cardiomegaly",
-    "opacity": "airspace opacity",
-    "nodule": "pulmonary nodule",
+    "opacity": "opacity",
+    "nodule": "nodule",
     "pneumothorax": "pneumothorax",
     "device": "support device",
 }
@@ -82,9 +84,12 @@ def ask_checklist(case: Case) -> str:
     )
 
 
-def checklist(findings: Sequence[Finding]) -> str:
-    """Each finding with yes or no, always in the same order."""
-    return ", ".join(f"{NAMES[finding.kind]}: {'yes' if finding.present else 'no'}" for finding in findings) + "."
+def checklist(case: Case, findings: Sequence[Finding]) -> Turn:
+    """A form with a yes or no to fill in for each finding, in an order that changes from film to film."""
+    ordered = Random(f"{case.seed}:{case.index}:checklist").sample(list(findings), len(findings))
+    filled = tuple("yes" if finding.present else "no" for finding in ordered)
+    lines = [f"{NAMES[finding.kind]}: {answer}" for finding, answer in zip(ordered, filled, strict=True)]
+    return Turn("assistant", f"{', '.join(lines)}.", blanks=filled)
 
 
 def ask_presence(case: Case, kind: Kind) -> str:
@@ -163,21 +168,21 @@ def _cardiomegaly(finding: Finding) -> tuple[str, ...]:
 def _opacity(finding: Finding) -> tuple[str, ...]:
     if finding.side == "both":
         return (
-            f"There is {finding.severity} airspace opacity in both {finding.zone} zones.",
-            f"{finding.severity} bilateral airspace opacity in the {finding.zone} zones.",
+            f"There is {finding.severity} opacity in both {finding.zone} zones.",
+            f"{finding.severity} bilateral opacity in the {finding.zone} zones.",
         )
     return (
-        f"There is {finding.severity} airspace opacity in the {finding.side} {finding.zone} zone.",
-        f"{finding.severity} patchy airspace opacity of the {finding.side} {finding.zone} zone.",
+        f"There is {finding.severity} opacity in the {finding.side} {finding.zone} zone.",
+        f"{finding.severity} patchy opacity of the {finding.side} {finding.zone} zone.",
     )
 
 
 def _nodule(finding: Finding) -> tuple[str, ...]:
     size = _SIZES[finding.severity or "mild"]
     return (
-        f"There is a {size} pulmonary nodule in the {finding.side} {finding.zone} zone.",
-        f"{size} round pulmonary nodule, {finding.side} {finding.zone} zone.",
-        f"A {size} pulmonary nodule projects over the {finding.side} {finding.zone} zone.",
+        f"There is a {size} nodule in the {finding.side} {finding.zone} zone.",
+        f"{size} round nodule, {finding.side} {finding.zone} zone.",
+        f"A {size} nodule projects over the {finding.side} {finding.zone} zone.",
     )
 
 

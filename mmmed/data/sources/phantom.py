@@ -30,7 +30,7 @@ from mmmed.data.phantom.render import RENDER_VERSION, render
 from mmmed.data.question import YES_NO, about_image, yes_no
 from mmmed.data.splits import Fractions, assign
 from mmmed.errors import ConfigError, ImageError, OutputError, did_you_mean
-from mmmed.records import Example, Quarantined, Split
+from mmmed.records import Example, Quarantined, Split, Turn
 
 Question = Literal["report", "findings", "checklist", "finding", "side", "severity"]
 
@@ -211,11 +211,14 @@ class PhantomSource:
         if self.planted.shortcut:
             attributes["tag"] = yes_no(image.tag)
 
-        def example(ending: str, *, topic: str, question: str, answer: str, options: tuple[str, ...] = ()) -> Example:
+        def example(
+            ending: str, *, topic: str, question: str, answer: str | Turn, options: tuple[str, ...] = ()
+        ) -> Example:
+            said = answer if isinstance(answer, Turn) else Turn("assistant", answer)
             return Example(
                 id=f"{case.index}/{ending}",
                 patient=case.patient,
-                turns=about_image(question, answer),
+                turns=(about_image(question, said.text)[0], said),
                 images=(image,),
                 options=options,
                 topic=topic,
@@ -231,8 +234,8 @@ class PhantomSource:
         if "findings" in self.questions:
             yield example("findings", topic="findings", question=ask_findings(case), answer=list_findings(findings))
         if "checklist" in self.questions:
-            question, answer = ask_checklist(case), checklist(findings)
-            yield example("checklist", topic="checklist", question=question, answer=answer)
+            form = checklist(case, findings)
+            yield example("checklist", topic="checklist", question=ask_checklist(case), answer=form)
         for finding in findings:
             kind = finding.kind
             if "finding" in self.questions:

@@ -1,0 +1,229 @@
+"""An experiment trains, asks and compares; what is done is not done again, and what changed is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from mmmed.errors import ConfigError
+from mmmed.evaluation import experiment
+from mmmed.evaluation.compare import Row
+from mmmed.evaluation.controls import CONTROLS
+from mmmed.evaluation.experiment import BASELINES, MAIN, TEXT_ONLY, ask, compare_all, read_experiment, run
+from mmmed.evaluation.predictions import read_jsonl
+from mmmed.evaluation.task import CLOSED_METRICS, OPEN_METRICS, Task
+from mmmed.records import Example
+
+if TYPE_CHECKING:
+    from mmmed.inference.session import Session
+
+KEYS = ["arm", "task", "metric", "value", "low", "high", "n", "baseline", "delta", "delta_low", "delta_high", "p"]
+
+
+@pytest.fixture
+def content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What an experiment file says; its paths start in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("stage.yaml", "task.yaml"):
+        (tmp_path / name).write_text("")
+    return {"name": "mine", "question": "Is it so?", "stages": ["stage.yaml"], "tasks": ["task.yaml"]}
+
+
+def written(content: object, path: Path) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_an_experiment_is_read_from_a_folder_or_a_file(content: dict[str, Any], tmp_path: Path) -> None:
+    file = written(content | {"baselines": ["blank", "majority"]}, tmp_path / "experiment.yaml")
+    described = read_experiment(tmp_path)
+    assert described == read_experiment(file)
+    assert described.stages == ("stage.yaml",)
+    assert described.baselines == ("blank", "majority")
+
+
+@pytest.mark.parametrize("change", [{}, {"baselines": "all"}])
+def test_all_baselines_are_taken_unless_named(change: dict[str, str], content: dict[str, Any], tmp_path: Path) -> None:
+    assert read_experiment(written(content | change, tmp_path / "experiment.yaml")).baselines == BASELINES
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"taks": []}, r"unknown key 'taks' \(did you mean 'tasks'\?\)"),
+        ({"baselines": ["blnk"]}, r"unknown baseline 'blnk' \(did you mean 'blank'\?\)"),
+        ({"baselines": "blank"}, "baselines is 'blank'; expected a list of names"),
+        ({"stages": "stage.yaml"}, "stages is 'stage.yaml'; expected a list of names"),
+        ({"stages": ["nowhere.yaml"]}, "no file nowhere.yaml; run from the folder that its paths start in"),
+        ({"tasks": ["nowhere.yaml"]}, "no file nowhere.yaml"),
+        ({"tasks": []}, "missing tasks"),
+        ({"question": ""}, "missing question"),
+    ],
+)
+def test_a_mistake_in_an_experiment_is_one_line(
+    change: dict[str, object], message: str, content: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        read_experiment(written(content | change, tmp_path / "experiment.yaml"))
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_no_experiment_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no experiment at .*experiment.yaml; give a folder"):
+        read_experiment(tmp_path)
+    with pytest.raises(ConfigError, match="expected the keys name, question, stages and tasks"):
+        read_experiment(written(["a"], tmp_path / "list.yaml"))
+    (tmp_path / "broken.yaml").write_text("- [")
+    with pytest.raises(ConfigError, match="while parsing"):
+        read_experiment(tmp_path / "broken.yaml")
+
+
+def test_results_are_a_tidy_table(tiny_experiment: Any) -> None:
+    rows = json.loads((tiny_experiment.output / "results.json").read_text())
+    assert all(list(row) == KEYS for row in rows)
+    assert {(row["task"], row["metric"]) for row in rows} == {
+        *(("closed", metric) for metric in CLOSED_METRICS),
+        *(("free", metric) for metric in OPEN_METRICS),
+    }
+    arms = {task: {row["arm"] for row in rows if row["task"] == task} for task in ("closed", "free")}
+    assert arms["closed"] == {MAIN, *BASELINES}
+    assert arms["free"] == {MAIN, *BASELINES} - {"linear_probe"}, "a probe answers closed questions"
+    for task, others in arms.items():
+        compared = {row["baseline"] for row in rows if row["task"] == task and row["baseline"]}
+        assert compared == others - {MAIN}
+    assert all(0 <= row["p"] <= 1 and row["delta"] is not None for row in rows if row["baseline"])
+
+
+def test_every_arm_leaves_its_predictions(tiny_experiment: Any) -> None:
+    files = list((tiny_experiment.output / "predictions" / "closed").glob("*.jsonl"))
+    assert sorted(file.name.split(".")[0] for file in files) == sorted([MAIN, *BASELINES])
+    asked = {file.name.split(".")[0]: [one.id for one in read_jsonl(file)] for file in files}
+    assert len(set(map(tuple, asked.values()))) == 1, "every arm answers the same questions in the same order"
+
+
+def test_the_text_only_arm_trains_the_language_stages_without_an_encoder(tiny_experiment: Any) -> None:
+    output = tiny_experiment.output
+    assert [folder.name for folder in sorted((output / MAIN).iterdir())] == ["1_align", "2_instruct"]
+    assert [folder.name for folder in (output / TEXT_ONLY).iterdir() if folder.is_dir()] == ["1_instruct"]
+    model = json.loads((output / TEXT_ONLY / "1_instruct" / "model" / "model.json").read_text())
+    assert model["model"]["vision"] is None
+    assert model["model"]["projector"] is None
+    eyes = json.loads((output / MAIN / "2_instruct" / "model" / "model.json").read_text())
+    assert model["provenance"]["data_hash"] == eyes["provenance"]["data_hash"], "it reads the same text"
+    assert model["provenance"]["steps"] == eyes["provenance"]["steps"]
+
+
+def test_each_stage_starts_from_the_one_before(tiny_experiment: Any) -> None:
+    first, second, text = tiny_experiment.trained[:3]
+    before = str(tiny_experiment.output / MAIN / "1_align" / "model")
+    assert second[second.index("--model.init_args.init_from") + 1] == before
+    assert "--model.init_args.init_from" not in first + text
+
+
+def test_a_second_run_trains_and_asks_nothing_again(tiny_experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (tiny_experiment.output / "results.json").read_bytes()
+    count = len(tiny_experiment.trained)
+    monkeypatch.setattr(experiment, "predict", None)
+    monkeypatch.setattr(experiment, "linear_probe", None)
+    tiny_experiment.run()
+    assert len(tiny_experiment.trained) == count
+    assert (tiny_experiment.output / "results.json").read_bytes() == before
+
+
+def test_two_tasks_of_one_name_and_nothing_to_learn_are_found_before_training(
+    tiny_experiment: Any, tmp_path: Path
+) -> None:
+    def refuse(arguments: list[str]) -> None:
+        raise AssertionError("trained")
+
+    described = tiny_experiment.described
+    twice = replace(described, tasks=described.tasks[:1] * 2)
+    with pytest.raises(ConfigError, match="a second task 'closed'; give each task a name of its own"):
+        run(twice, tmp_path, fit=refuse)
+    aligned = replace(described, stages=described.stages[:1])
+    with pytest.raises(ConfigError, match="no stage trains the language model; drop text_only"):
+        run(aligned, tmp_path, fit=refuse)
+    odd = replace(described, stages=(str(written({"model": 3}, tmp_path / "odd.yaml")),))
+    with pytest.raises(ConfigError, match=r"odd.yaml: expected model.init_args.learning_rates"):
+        run(odd, tmp_path, fit=refuse)
+    assert not (tmp_path / MAIN).exists()
+
+
+Ask = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arms that a model was asked for, in order."""
+    arms: list[str] = []
+    predict = experiment.predict
+
+    def counted(*given: Any, **how: Any) -> Any:
+        arms.append(how["arm"])
+        return predict(*given, **how)
+
+    monkeypatch.setattr(experiment, "predict", counted)
+    return arms
+
+
+@pytest.fixture
+def task(make_task: Callable[..., Task], make_example: Callable[..., Example]) -> Task:
+    options = ("yes", "no")
+    settings = {"options": options, "topic": "effusion"}
+    train = [make_example(f"train{film}", "Is it so?", options[film % 2], film, **settings) for film in range(4)]
+    test = [
+        make_example(f"test{film}", "Is it so?", options[film % 2], film, split="test", **settings)
+        for film in range(4, 7)
+    ]
+    return make_task([*train, *test])
+
+
+def test_an_interrupted_run_goes_on_at_the_arm_it_was_at(
+    task: Task, session: Session, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(examples: object) -> None:
+        raise KeyboardInterrupt
+
+    def everything() -> dict[str, Any]:
+        return ask(task, {MAIN: session}, keys={MAIN: "a"}, baselines=[*CONTROLS, "majority"], output=tmp_path)
+
+    third = list(CONTROLS)[2]
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setitem(CONTROLS, third, interrupt)
+        everything()
+    assert asked == [MAIN, *list(CONTROLS)[:2]]
+    answers = everything()
+    assert asked == [MAIN, *CONTROLS]
+    assert list(answers) == [MAIN, *CONTROLS, "majority"]
+    assert everything() == answers
+    assert asked == [MAIN, *CONTROLS]
+
+
+def test_other_weights_or_other_questions_are_asked_again(
+    task: Task, session: Session, asked: list[str], tmp_path: Path, make_task: Callable[..., Task]
+) -> None:
+    def once(task: Task, weights: str) -> int:
+        asked.clear()
+        ask(task, {MAIN: session}, keys={MAIN: weights}, baselines=["blank"], output=tmp_path)
+        return len(asked)
+
+    assert once(task, "a") == 2
+    assert once(task, "a") == 0
+    assert once(task, "b") == 2
+    assert once(replace(task, version=2), "b") == 2
+    assert once(replace(task, max_new_tokens=5), "b") == 2
+    fewer = [one for one in task.source.records() if isinstance(one, Example)][:-1]
+    assert once(make_task(fewer), "b") == 2
+    assert once(task, "a") == 0
+
+
+def test_a_task_without_baselines_is_compared_with_nothing(task: Task, session: Session, tmp_path: Path) -> None:
+    answers = ask(task, {MAIN: session}, keys={MAIN: "a"}, baselines=[], output=tmp_path)
+    rows: list[Row] = compare_all({task.name: answers}, {task.name: task})
+    assert [(row.arm, row.metric, row.baseline) for row in rows] == [(MAIN, metric, None) for metric in CLOSED_METRICS]
