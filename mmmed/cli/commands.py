@@ -10,7 +10,7 @@ from mmmed.errors import ConfigError, DataError
 from mmmed.evaluation.compare import primary_metrics, write_results
 from mmmed.evaluation.controls import CONTROLS
 from mmmed.evaluation.experiment import MAIN, ask, compare_all, digest, read_experiment, run, tasks_by_name
-from mmmed.evaluation.publish import publish, summary
+from mmmed.evaluation.publish import log_results, publish, summary
 from mmmed.inference.session import open_session
 from mmmed.processing.image import ImageFile
 from mmmed.records import IMAGE_PLACEHOLDER, Example, Turn
@@ -27,6 +27,7 @@ def experiment_run(experiment: str, output: str | None = None) -> None:
     outcome = run(described, Path(output or f"outputs/{described.name}"), fit=train)
     command = f"mmmed experiment run {experiment}{f' --output {output}' if output else ''}"
     page = publish(described, outcome, command=command)
+    log_results(described, outcome)
     print("\n".join(summary(outcome, page)))
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import wandb
+
 from mmmed.data.card import read_card
-from mmmed.evaluation.compare import primary_metrics
+from mmmed.evaluation.compare import Row, primary_metrics
 from mmmed.evaluation.controls import CONTROLS
 from mmmed.evaluation.experiment import MAIN, TEXT_ONLY, Experiment, Outcome
 from mmmed.evaluation.predictions import Prediction
@@ -57,6 +60,16 @@ def publish(experiment: Experiment, outcome: Outcome, *, command: str) -> Path:
         page,
     )
     return page
+
+
+def log_results(experiment: Experiment, outcome: Outcome) -> None:
+    """Log the table of results to wandb, as a run of its own."""
+    columns = [field.name for field in fields(Row)]
+    with wandb.init(
+        project="mmmed", name=experiment.name, job_type="evaluation", dir=str(outcome.output), config=environment()
+    ) as run:
+        table = [[getattr(row, column) for column in columns] for row in outcome.rows]
+        run.log({"results": wandb.Table(columns=columns, data=table)})
 
 
 def summary(outcome: Outcome, page: Path) -> Iterator[str]:

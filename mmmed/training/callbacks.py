@@ -96,7 +96,7 @@ class Showcase(Callback):
         max_new_tokens: Longest answer.
     """
 
-    def __init__(self, examples: int = 8, max_new_tokens: int = 48) -> None:
+    def __init__(self, examples: int = 6, max_new_tokens: int = 32) -> None:
         self.examples = examples
         self.max_new_tokens = max_new_tokens
 
@@ -107,13 +107,17 @@ class Showcase(Callback):
         stage, data = cast("Stage", pl_module), cast("MedicalData", trainer.datamodule)  # type: ignore[attr-defined]
         allowed = {name for name in data.counts["validation"] if read_card(name).deidentified}
         shown = [one for one in data.examples("validation") if one.source in allowed and one.images]
-        rows = []
-        for example in shown[:: max(1, len(shown) // self.examples)][: self.examples]:
-            batch = pad([stage.processor.question(example)], image_id=stage.processor.image_id, left=True)
-            stage.eval()
-            ids = stage.model.generate(batch.to(stage.device), max_new_tokens=self.max_new_tokens)
-            (answer,) = stage.processor.prompt.tokenizer.batch_decode(ids, skip_special_tokens=True)
-            rows.append((example.images[0].open(), example.question, example.reference, answer.strip()))
+        chosen = shown[:: max(1, len(shown) // self.examples)][: self.examples]
+        if not chosen:
+            return
+        inputs = [stage.processor.question(example) for example in chosen]
+        batch = pad(inputs, image_id=stage.processor.image_id, left=True).to(stage.device)
+        ids = stage.eval().model.generate(batch, max_new_tokens=self.max_new_tokens)
+        answers = stage.processor.prompt.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        rows = [
+            (example.images[0].open(), example.question, example.reference, answer.strip())
+            for example, answer in zip(chosen, answers, strict=True)
+        ]
         _log_pictures(logger, rows)
 
 

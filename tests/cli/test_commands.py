@@ -153,6 +153,7 @@ def test_experiment_run_takes_its_folder_by_position(
     published: list[str] = []
     monkeypatch.setattr(commands, "run", lambda given, folder, fit: ran.append((given.baselines, folder)))
     monkeypatch.setattr(commands, "publish", lambda given, outcome, command: published.append(command))
+    monkeypatch.setattr(commands, "log_results", lambda *arguments: None)
     monkeypatch.setattr(commands, "summary", lambda outcome, page: ["first: 0.9", "report"])
     option = ["--output", output] if output else []
     assert main(["experiment", "run", "mine", *option]) == 0
