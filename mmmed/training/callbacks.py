@@ -69,6 +69,9 @@ class SaveModel(Callback):
             state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
             stage.load_state_dict(state, strict=False)
         folder = Path(trainer.default_root_dir) / "model"
+        hashed = data_hash(data.examples("train"))
+        for logger in trainer.loggers:
+            logger.log_hyperparams({"data_hash": hashed})
         save(
             stage.model,
             folder,
@@ -78,7 +81,7 @@ class SaveModel(Callback):
                 "steps": trainer.global_step,
                 "parameters": stage.counts(),
                 "data": data.summary(),
-                "data_hash": data_hash(data.examples("train")),
+                "data_hash": hashed,
                 "licences": [f"{card.title}: {card.licence}" for card in map(read_card, data.counts["train"])],
                 "environment": environment(),
             },
@@ -89,14 +92,15 @@ class SaveModel(Callback):
 class Showcase(Callback):
     """Logs a table of validation pictures with question, reference and the model's answer to wandb.
 
-    Only pictures whose data card says that they are de-identified are shown.
+    Only pictures whose data card says that they are de-identified are shown, and only where a language model has
+    learned to answer.
 
     Args:
         examples: Number of pictures.
         max_new_tokens: Longest answer.
     """
 
-    def __init__(self, examples: int = 6, max_new_tokens: int = 32) -> None:
+    def __init__(self, examples: int = 6, max_new_tokens: int = 24) -> None:
         self.examples = examples
         self.max_new_tokens = max_new_tokens
 
@@ -105,6 +109,8 @@ class Showcase(Callback):
         if logger is None or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         stage, data = cast("Stage", pl_module), cast("MedicalData", trainer.datamodule)  # type: ignore[attr-defined]
+        if "language" not in stage.learning_rates:
+            return
         allowed = {name for name in data.counts["validation"] if read_card(name).deidentified}
         shown = [one for one in data.examples("validation") if one.source in allowed and one.images]
         chosen = shown[:: max(1, len(shown) // self.examples)][: self.examples]
