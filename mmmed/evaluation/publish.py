@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,11 @@ def publish(experiment: Experiment, outcome: Outcome, *, command: str) -> Path:
 
 def log_results(experiment: Experiment, outcome: Outcome) -> None:
     """Log the table of results to wandb, as a run of its own."""
-    columns = [field.name for field in fields(Row)]
+    columns: list[str | int] = [field.name for field in fields(Row)]
     with wandb.init(
         project="mmmed", name=experiment.name, job_type="evaluation", dir=str(outcome.output), config=environment()
     ) as run:
-        table = [[getattr(row, column) for column in columns] for row in outcome.rows]
+        table: list[Iterable[Any]] = [[getattr(row, str(column)) for column in columns] for row in outcome.rows]
         run.log({"results": wandb.Table(columns=columns, data=table)})
 
 
