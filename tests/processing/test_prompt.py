@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from mmmed.errors import ConfigError
+from mmmed.errors import ConfigError, RecordError
 from mmmed.processing.prompt import PLAIN_TEMPLATE, ChatPrompt
 from mmmed.records import Turn
 
@@ -152,3 +152,15 @@ def test_a_tokenizer_without_end_token_is_refused(tokenizer: PreTrainedTokenizer
     tokenizer.eos_token = None
     with pytest.raises(ConfigError, match="no end-of-sequence token"):
         ChatPrompt(tokenizer)
+
+
+def test_only_the_blanks_of_a_form_are_supervised(prompt: ChatPrompt) -> None:
+    form = Turn("assistant", "now: no, nodule: yes.", blanks=("no", "yes"))
+    texts = supervised_texts(prompt, (Turn("user", "Fill it in."), form))
+    assert [text.strip() for text in texts] == ["no", "yes"], "the no of now and of nodule is no blank"
+
+
+def test_a_blank_that_the_form_lacks_is_refused(prompt: ChatPrompt) -> None:
+    form = Turn("assistant", "nodule: yes.", blanks=("no",))
+    with pytest.raises(RecordError, match="no blank 'no' in the rest of the form"):
+        prompt.conversation((Turn("user", "Fill it in."), form))

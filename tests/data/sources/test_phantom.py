@@ -6,6 +6,7 @@ from jsonargparse import ArgumentParser
 
 from mmmed.data.phantom.case import Planted
 from mmmed.data.phantom.findings import KINDS, SIDES
+from mmmed.data.phantom.grammar import NAMES
 from mmmed.data.source import Source
 from mmmed.data.sources.phantom import PhantomImage, PhantomSource
 from mmmed.errors import ConfigError, ImageError, OutputError
@@ -47,7 +48,7 @@ def test_every_film_has_a_report_and_six_questions() -> None:
 def test_answers_agree_with_the_truth_in_the_attributes() -> None:
     for example in examples(PhantomSource(40)):
         kind = example.id.split("/")[1]
-        if kind == "report":
+        if kind in ("report", "findings", "checklist"):
             continue
         truth = example.attributes[kind]
         if example.topic == "side":
@@ -58,6 +59,19 @@ def test_answers_agree_with_the_truth_in_the_attributes() -> None:
             assert example.options == ("mild", "moderate", "severe")
         else:
             assert example.reference == ("no" if truth == "absent" else "yes")
+
+
+def test_the_checklist_has_a_blank_for_each_finding_and_the_list_names_those_present() -> None:
+    for example in examples(PhantomSource(20, questions=("findings", "checklist"))):
+        present = {NAMES[kind]: example.attributes[kind] != "absent" for kind in KINDS}
+        if example.topic == "checklist":
+            form = example.turns[-1]
+            filled = dict(line.split(": ") for line in form.text.rstrip(".").split(", "))
+            assert filled == {name: "yes" if there else "no" for name, there in present.items()}
+            assert form.blanks == tuple(filled.values())
+        else:
+            named = [name for name, there in present.items() if there]
+            assert example.reference == f"It shows {', '.join(named) or 'no abnormality'}."
 
 
 def test_label_noise_reaches_answers_but_not_attributes() -> None:
@@ -137,7 +151,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     [
         ({"count": 0}, "1 or more films"),
         ({"seed": -1}, "seed is -1"),
-        ({"questions": ("findings",)}, "did you mean 'finding'"),
+        ({"questions": ("sides",)}, "did you mean 'side'"),
     ],
 )
 def test_impossible_sources_are_refused(arguments: dict[str, object], message: str) -> None:
