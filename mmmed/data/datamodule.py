@@ -90,7 +90,7 @@ class MedicalData(lightning.LightningDataModule):
         if self._sets.keys() >= set(wanted):
             return
         chosen = {split: self._read(split) for split in wanted}
-        check_disjoint([example for examples in chosen.values() for example in examples])
+        check_disjoint(one for source in self.sources for one in source.records() if isinstance(one, Example))
         for split, examples in chosen.items():
             self.counts[split] = dict(Counter(example.source for example in examples))
             conversations = merge(examples, most_turns=self.most_turns, seed=self.seed)

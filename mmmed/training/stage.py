@@ -127,8 +127,9 @@ class Stage(lightning.LightningModule):
             )
         self._random_state = checkpoint["random_state"]
 
-    def on_fit_start(self) -> None:
-        self.objective.prepare(self.processor, self.trainer.datamodule.examples("train"))  # type: ignore[attr-defined]
+    def setup(self, stage: str) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.objective.prepare(self.processor, data.examples("test" if stage == "test" else "train"))
 
     def on_train_start(self) -> None:
         if (state := getattr(self, "_random_state", None)) is not None:
