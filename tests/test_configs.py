@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 EXPERIMENTS = sorted((CONFIGS / "experiment").glob("*.yaml"))
-# Where a part that experiments are composed of goes in; each is read in the place of the first experiment's own.
-PLACES = {"model": "--model.init_args.model", "data": "--data", "stage": "--model", "trainer": "--trainer"}
+# How a part is given with an experiment: a model in the place of its own, a trainer's settings on top of its own.
+PLACES = {"model": "--model.init_args.model", "trainer": "--config"}
 PARTS = sorted(path for folder in PLACES for path in (CONFIGS / folder).glob("*.yaml"))
 OWN_DATA = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 SHOWN_FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
