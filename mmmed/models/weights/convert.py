@@ -11,9 +11,11 @@ import pickle
 import shutil
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from safetensors import SafetensorError
@@ -120,7 +122,7 @@ def _unpacked_gguf(gguf: Path) -> Path:
     with exclusive(cache_folder() / "converted" / file_sha256(gguf)[:16]) as folder:
         target = folder / "language"
         if not _is_whole(target):
-            report(f"unpacking {gguf.name}, once; this takes about half a minute")
+            report(f"unpacking {gguf.name}, once; this takes some seconds")
             began = time.monotonic()
             shutil.rmtree(target, ignore_errors=True)
             with scratch(folder) as temporary:
@@ -136,7 +138,7 @@ def _unpack_gguf(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     # Its progress bars go to standard error; errors are exceptions.
-    with contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.redirect_stderr(io.StringIO()), _parsed_once():
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent,
             gguf_file=gguf.name,
@@ -151,6 +153,16 @@ def _unpack_gguf(gguf: Path, folder: Path) -> None:
             config.pad_token_id = tokenizer.pad_token_id
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Let transformers read a GGUF header once, not anew for configuration, weights, tokenizer and every tensor."""
+    import gguf
+
+    names = ("GGUFReader", "get_tensor_name_map")
+    with patch.multiple(gguf, **{name: cache(getattr(gguf, name)) for name in names}):
+        yield
 
 
 def _mend_tokenizer(tokenizer: Any, *, pretokenizer: str) -> None:
