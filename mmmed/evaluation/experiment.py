@@ -6,6 +6,7 @@ trained yet, asks what is not answered yet, compares and writes the report; afte
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,8 +198,11 @@ def compare_all(predictions: dict[str, dict[str, list[Prediction]]], tasks: dict
 def _train(stages: Sequence[str], output: Path, *, fit: Fit, override: Path | None = None) -> Path:
     """Run the stages in order, each from the one before; a finished stage is not run again."""
     before: Path | None = None
+    made_from = ""
     for number, stage in enumerate(stages, start=1):
         folder = output / f"{number}_{Path(stage).stem}"
+        made_from = _hash(made_from, *map(_text, [*_files(Path(stage)), *([override] if override else [])]))
+        _claim(folder, made_from=made_from, stage=stage)
         model = folder / "model"
         if not (model / "model.json").is_file():
             arguments = ["fit", "--config", stage]
@@ -209,6 +213,31 @@ def _train(stages: Sequence[str], output: Path, *, fit: Fit, override: Path | No
         before = model
     assert before is not None, "an experiment has at least one stage"
     return before
+
+
+def _claim(folder: Path, *, made_from: str, stage: str) -> None:
+    """Say what a folder is trained from.
+
+    Raises:
+        ConfigError: It holds the training of another configuration, which to go on with would be wrong.
+    """
+    note = folder / "made_from"
+    if note.is_file() and _text(note) != made_from:
+        raise ConfigError(
+            f"{folder} was trained before {stage}, or a stage ahead of it, was changed; "
+            "choose another --output, or delete that folder"
+        )
+    replace_text(note, made_from)
+
+
+def _files(config: Path) -> list[Path]:
+    """A configuration and those it includes."""
+    named = re.findall(r"[^\s:\"']+\.yaml\b", _text(config))
+    return [config, *(path for name in named if (path := config.parent / name).is_file())]
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def _trains_language(stage: str) -> bool:

@@ -136,6 +136,32 @@ def test_a_second_run_trains_and_asks_nothing_again(tiny_experiment: Any, monkey
     assert (tiny_experiment.output / "results.json").read_bytes() == before
 
 
+def test_a_changed_stage_is_not_taken_for_the_finished_one(tmp_path: Path) -> None:
+    model, first, second = (tmp_path / f"{name}.yaml" for name in ("model", "first", "second"))
+    model.write_text("width: 1")
+    first.write_text("model: {model: model.yaml}")
+    second.write_text("steps: 1")
+    trained: list[str] = []
+
+    def fit(arguments: list[str]) -> None:
+        trained.append(Path(arguments[2]).stem)
+        folder = Path(arguments[arguments.index("--output") + 1]) / "model"
+        folder.mkdir(parents=True)
+        (folder / "model.json").touch()
+
+    def train(output: str = "out") -> list[str]:
+        trained.clear()
+        experiment._train([str(first), str(second)], tmp_path / output, fit=fit)
+        return list(trained)
+
+    assert train() == ["first", "second"]
+    assert train() == []
+    model.write_text("width: 2")
+    with pytest.raises(ConfigError, match=r"1_first was trained before .*first.yaml, .* was changed; choose another"):
+        train()
+    assert train("other") == ["first", "second"]
+
+
 def test_two_tasks_of_one_name_and_nothing_to_learn_are_found_before_training(
     tiny_experiment: Any, tmp_path: Path
 ) -> None:
