@@ -3,22 +3,34 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from random import Random
+from typing import Literal
 
 from mmmed.processing.processor import without_images
 from mmmed.records import Example
 
+Join = Literal["closed", "all"]
 
-def merge(examples: Sequence[Example], *, most_turns: int, seed: int) -> list[Example]:
-    """Join closed questions about the same images, with the same options, into conversations of up to `most_turns`.
 
-    A free-text answer, or a question with other options, would give away the answers of those after it, so it
-    stays alone. The order is random, so that each question is at times the first, as it is in evaluation.
+def merge(examples: Sequence[Example], *, most_turns: int, seed: int, join: Join = "closed") -> list[Example]:
+    """Join questions about the same images into conversations of up to `most_turns`.
+
+    The order is random, so that each question is at times the first, as it is in evaluation.
+
+    Args:
+        examples: Questions; those about no image stay alone.
+        most_turns: Questions in one conversation.
+        seed: Of the order.
+        join: `closed` joins closed questions with the same options alone, since a free-text answer, or one of other
+            options, would give away the answers of those after it. `all` joins whatever is asked about the same
+            images, for objectives that read no answer before another.
     """
     groups: dict[tuple[object, ...], list[Example]] = {}
     for example in examples:
         names = tuple(image.name for image in example.images)
-        alone = () if example.options and names else (example.id,)
-        groups.setdefault((example.source, names, example.options, alone), []).append(example)
+        joins = names and (join == "all" or example.options)
+        alone = () if joins else (example.id,)
+        options = example.options if join == "closed" else ()
+        groups.setdefault((example.source, names, options, alone), []).append(example)
     return [part for group in groups.values() for part in _conversations(group, most_turns=most_turns, seed=seed)]
 
 
@@ -27,4 +39,4 @@ def _conversations(group: list[Example], *, most_turns: int, seed: int) -> Itera
     for start in range(0, len(shuffled), most_turns):
         first, *rest = shuffled[start : start + most_turns]
         turns = [*first.turns, *(turn for example in rest for turn in without_images(example).turns)]
-        yield replace(first, turns=tuple(turns), options=())
+        yield replace(first, turns=tuple(turns), options=()) if rest else first

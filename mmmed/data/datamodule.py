@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmmed.data.card import read_card, show_licence
 from mmmed.data.collate import pad
-from mmmed.data.conversation import merge
+from mmmed.data.conversation import Join, merge
+from mmmed.data.mixture import Mixture
 from mmmed.data.order import BatchOrder, ResumableLoader
 from mmmed.data.source import Source, decodable, read
 from mmmed.data.splits import check_disjoint
@@ -49,6 +50,9 @@ class MedicalData(lightning.LightningDataModule):
         batch_size: Conversations per step and device.
         topics: Keep only examples of these topics; None keeps all.
         most_turns: Questions about the same images that are merged into one conversation.
+        join: Which of them: `closed` questions with the same options, or `all`, for objectives that read no answer
+            before another.
+        mixture: How often what is seen in training; None sees everything once an epoch.
         validation_limit: Most validation conversations, None for all.
         workers: Processes that decode ahead of the training step.
         seed: Of order and merging.
@@ -60,6 +64,8 @@ class MedicalData(lightning.LightningDataModule):
         batch_size: int = 8,
         topics: list[str] | None = None,
         most_turns: int = 8,
+        join: Join = "closed",
+        mixture: Mixture | None = None,
         validation_limit: int | None = None,
         workers: int = 0,
         seed: int = 0,
@@ -71,6 +77,8 @@ class MedicalData(lightning.LightningDataModule):
         self.batch_size = batch_size
         self.topics = topics
         self.most_turns = most_turns
+        self.join = join
+        self.mixture = mixture
         self.validation_limit = validation_limit
         self.workers = workers
         self.seed = seed
@@ -93,7 +101,7 @@ class MedicalData(lightning.LightningDataModule):
         check_disjoint(one for source in self.sources for one in source.records() if isinstance(one, Example))
         for split, examples in chosen.items():
             self.counts[split] = dict(Counter(example.source for example in examples))
-            conversations = merge(examples, most_turns=self.most_turns, seed=self.seed)
+            conversations = merge(examples, most_turns=self.most_turns, seed=self.seed, join=self.join)
             limit = self.validation_limit if split == "validation" else None
             self._sets[split] = Conversations(conversations[:limit], self._processor())
         self._write_quarantine()
@@ -108,6 +116,7 @@ class MedicalData(lightning.LightningDataModule):
             seed=self.seed,
             rank=trainer.global_rank,
             world=trainer.world_size,
+            weights=self.mixture.weights(data.examples) if self.mixture is not None else None,
         )
         self._loader = ResumableLoader(
             data, order, collate_fn=self._collate(), num_workers=self.workers, persistent_workers=self.workers > 0

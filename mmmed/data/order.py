@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from mmmed.data.mixture import draw
 from mmmed.errors import CheckpointError
 
 
@@ -20,7 +21,7 @@ class _Place(NamedTuple):
 
 
 class BatchOrder(Sampler[list[int]]):
-    """Batches of similar length in random order, every example once an epoch.
+    """Batches of similar length in random order; without weights, every example once an epoch.
 
     Examples are shuffled, sorted by length within windows of many batches, and cut; so a batch wastes little
     padding and still differs from epoch to epoch. A last short batch is dropped, unless it is the only one.
@@ -32,12 +33,22 @@ class BatchOrder(Sampler[list[int]]):
         rank: Of this process; ranks take every `world`-th batch.
         world: Number of processes.
         window: Batches that are sorted by length together.
+        weights: How often each example is seen, in proportion; None sees each once an epoch.
     """
 
     def __init__(
-        self, lengths: Sequence[int], *, batch_size: int, seed: int, rank: int = 0, world: int = 1, window: int = 16
+        self,
+        lengths: Sequence[int],
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        window: int = 16,
+        weights: Sequence[float] | None = None,
     ) -> None:
         self.lengths = lengths
+        self.weights = weights
         self.batch_size = min(batch_size, len(lengths))
         self.seed = seed
         self.rank = rank
@@ -54,12 +65,15 @@ class BatchOrder(Sampler[list[int]]):
 
     def digest(self) -> str:
         """Identifies the order: equal digests, equal batches."""
-        decides = (list(self.lengths), self.batch_size, self.seed, self.world, self.window)
+        decides = (list(self.lengths), self.batch_size, self.seed, self.world, self.window, self.weights)
         return hashlib.sha256(repr(decides).encode()).hexdigest()
 
     def _batches(self) -> list[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
+        if self.weights is None:
+            shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
+        else:
+            shuffled = draw(self.weights, generator)
         span = self.batch_size * self.window
         ordered = [
             index

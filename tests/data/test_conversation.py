@@ -26,8 +26,16 @@ def test_merging_keeps_every_answer_and_one_image() -> None:
     merged = merge(examples, most_turns=4, seed=0)
     assert said(merged) == said(examples)
     assert len(merged) < len(examples)
-    assert all(len(one.images) == 1 and len(one.turns) <= 8 and not one.options for one in merged)
+    assert all(len(one.images) == 1 and len(one.turns) <= 8 for one in merged)
+    assert all(not one.options for one in merged if len(one.turns) > 2)
     assert all(one.turns[0].text.startswith("<image>") for one in merged)
+
+
+def test_all_questions_about_a_film_are_joined_where_no_answer_is_read_before_another() -> None:
+    examples = phantoms()
+    merged = merge(examples, most_turns=99, seed=0, join="all")
+    assert said(merged) == said(examples)
+    assert len(merged) == len({one.images[0].name for one in examples})
 
 
 def test_each_question_is_at_times_the_first() -> None:
