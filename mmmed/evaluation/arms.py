@@ -58,6 +58,8 @@ def linear_probe(
 ) -> list[Prediction]:
     """Logistic regression per topic on the mean of the frozen encoder's features: what the features alone allow.
 
+    Classes weigh the same, as they do in balanced accuracy, which the tasks are compared by.
+
     Raises:
         ConfigError: The model has no vision encoder, or a question is open or about no image.
     """
@@ -71,7 +73,7 @@ def linear_probe(
         names = [example.reference for example in learned]
         features = _mean_features(session, questions, known=known)
         if len(set(names)) > 1:
-            probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+            probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000, class_weight="balanced"))
             probe.fit(_mean_features(session, learned, known=known), names)
             classes, shares = list(probe.classes_), probe.predict_proba(features)
         else:
