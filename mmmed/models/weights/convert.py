@@ -160,8 +160,8 @@ def _parsed_once() -> Iterator[None]:
     """Let transformers read a GGUF header once, not anew for configuration, weights, tokenizer and every tensor."""
     import gguf
 
-    names = ("GGUFReader", "get_tensor_name_map")
-    with patch.multiple(gguf, **{name: cache(getattr(gguf, name)) for name in names}):
+    reader, names = cache(gguf.GGUFReader), cache(gguf.get_tensor_name_map)
+    with patch.object(gguf, "GGUFReader", reader), patch.object(gguf, "get_tensor_name_map", names):
         yield
 
 
