@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import lightning
 import torch
@@ -37,12 +38,17 @@ class TrainingCLI(LightningCLI):
         )
         parser.link_arguments("output", "trainer.default_root_dir")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """As Lightning does, which opens the checkpoint next, for its hyperparameters."""
+        super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        _check_checkpoint(config.get("ckpt_path"), Path(config.output))
+
     def before_instantiate_classes(self) -> None:
-        config = self.config[self.subcommand] if self.subcommand else self.config
+        config = self.config[self.subcommand]
         _check_writable(Path(config.output))
         if config.get("weights_only") is None:
             config["weights_only"] = True  # a checkpoint is data; it runs no code
-        _check_checkpoint(config.get("ckpt_path"))
         if config.trainer.precision is None:
             config.trainer.precision = best_precision()
 
@@ -90,6 +96,7 @@ def main(arguments: list[str]) -> None:
             MedicalData,
             subclass_mode_model=True,
             subclass_mode_data=True,
+            auto_configure_optimizers=False,
             save_config_callback=KeepConfig,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
@@ -128,9 +135,15 @@ def _refusal_of_ours(error: BaseException | None) -> MmmedError | None:
     return error
 
 
-def _check_checkpoint(path: str | None) -> None:
-    if path is not None and path not in ("last", "best") and not Path(path).is_file():
+def _check_checkpoint(path: str | None, output: Path) -> None:
+    if path is None:
+        return
+    kept = path in ("last", "best")
+    if not kept and not Path(path).is_file():
         raise CheckpointError(f"no checkpoint at {path}; name a .ckpt file, or 'last' for the newest under --output")
+    for file in (output / "checkpoints").glob("*.ckpt") if kept else [Path(path)]:
+        if not is_zipfile(file):  # its index stands at the end, so that one cut off in writing has none
+            raise CheckpointError(f"checkpoint {file} is damaged; delete it, and resume from another or start anew")
 
 
 def _check_writable(folder: Path) -> None:

@@ -313,3 +313,18 @@ def test_a_checkpoint_that_is_not_there_is_one_line(
     given = written(config, tmp_path / "given.yaml")
     assert main(["fit", "--config", given, "--ckpt_path", str(tmp_path / "nowhere.ckpt")]) == 2
     assert "nowhere.ckpt; name a .ckpt file, or 'last'" in error_of(capsys)
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_checkpoint_that_was_cut_off_is_one_line(
+    by_name: bool, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = tmp_path / "whole.ckpt"
+    torch.save({"state_dict": {}}, whole)
+    cut = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    cut.parent.mkdir(parents=True)
+    cut.write_bytes(whole.read_bytes()[:-100])
+    given = written(config, tmp_path / "given.yaml")
+    path = str(cut) if by_name else "last"
+    assert main(["fit", "--config", given, "--output", str(tmp_path / "run"), "--ckpt_path", path]) == 2
+    assert "last.ckpt is damaged; delete it, and resume from another or start anew" in error_of(capsys)
