@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmmed.errors import CheckpointError, ConfigError, did_you_mean
+from mmmed.models.auxiliary import Measured, measures_of, take_auxiliary_loss
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load_weights
 from mmmed.models.vlm import PARTS, Batch, VisionLanguageModel
@@ -31,8 +32,8 @@ class Stage(lightning.LightningModule):
     Args:
         name: `align` (the projector learns to speak to a frozen language model) or `instruct` (both learn).
         model: The model.
-        learning_rates: Part (`vision`, `projector`, `language`) to its peak learning rate; parts that are not
-            named are frozen. A language model with LoRA trains its adapters alone.
+        learning_rates: Part (`vision`, `projector`, `cross_attention`, `language`) to its peak learning rate; parts
+            that are not named are frozen. A language model with LoRA trains its adapters alone.
         optimizer: Makes the optimizer from parameter groups.
         objective: The loss; None is the cross-entropy of the answers.
         warmup: Share of the steps in which the learning rate rises.
@@ -83,8 +84,12 @@ class Stage(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.objective.loss(self.model, batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids_BT))
-        return loss
+        told = {"loss": loss, **self._told()}
+        if (auxiliary := take_auxiliary_loss(self.model)) is not None:
+            told["auxiliary_loss"] = auxiliary
+        for name, value in told.items():
+            self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(batch.ids_BT))
+        return loss if auxiliary is None else loss + auxiliary
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         weight = int(batch.supervised_BT.sum())
@@ -146,6 +151,11 @@ class Stage(lightning.LightningModule):
             for part in PARTS
             if (module := self.model.part(part)) is not None
         }
+
+    def _told(self) -> dict[str, Tensor]:
+        """What the objective and the model's modules say of the step."""
+        own = self.objective.measures() if isinstance(self.objective, Measured) else {}
+        return {**own, **measures_of(self.model)}
 
     def _trained_state(self) -> dict[str, Tensor]:
         """What training changes: the parameters that learn, and the running statistics of their parts."""
