@@ -10,6 +10,7 @@ The recipe names classes of this project only, so that opening a folder runs no 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -28,6 +29,8 @@ from mmmed.transforms import ImageTransform
 
 FORMAT = 1
 RECIPE = "model.json"
+_EXPERT = re.compile(r"(\.mixture)?\.experts\.\d+(?=\.)")
+_ROUTER = re.compile(r"(\.mixture)?\.router\.weight$")
 TENSORS = "model.safetensors"
 
 
@@ -87,7 +90,9 @@ def load(folder: Path) -> ModelFolder:
     recipe = content["model"]
     recipe["language"]["init_args"]["tokenizer"] = str(folder)
     parts = {name: _build(part) for name, part in recipe.items() if part is not None}
-    model = VisionLanguageModel(parts["language"], parts.get("vision"), parts.get("projector"))
+    model = VisionLanguageModel(
+        parts["language"], parts.get("vision"), parts.get("projector"), parts.get("cross_attention")
+    )
     if model.vision is not None:
         model.vision.transform = _transform(content["transform"])
     _fill(model, folder)
@@ -97,7 +102,8 @@ def load(folder: Path) -> ModelFolder:
 def load_weights(model: VisionLanguageModel, folder: Path) -> None:
     """Fill a model with the weights of a folder of the same architecture, to train it further.
 
-    Adapters that the model has and the folder does not stay as they are.
+    Adapters and routers that the model has and the folder does not stay as they are; experts that it does not have
+    become copies of the network that stands in their place there.
 
     Raises:
         CheckpointError: A tensor is missing, left over or misshapen.
@@ -127,6 +133,7 @@ def _fill(model: VisionLanguageModel, folder: Path, *, new_adapters: bool = Fals
     own = _distinct(model.state_dict())
     if new_adapters:
         state = _under_adapters(state, own)
+        state = _into_experts(state, own)
         state = {**{key: value for key, value in own.items() if "lora_" in key}, **state}
     odd = sorted(set(own) ^ set(state)) or [key for key in own if own[key].shape != state[key].shape]
     if odd:
@@ -141,6 +148,16 @@ def _under_adapters(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict
     """Name plain weights as a model with fresh LoRA adapters does, which wraps each adapted layer."""
     wrapped = {key.replace(".base_layer.", "."): key for key in own if ".base_layer." in key}
     return {key if key in own else wrapped.get(key, key): value for key, value in state.items()}
+
+
+def _into_experts(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give every expert a copy of the dense network it stands for, where the state has that and no experts."""
+    dense = {key: _EXPERT.sub("", key) for key in own if key not in state and _EXPERT.search(key)}
+    copied = {key: state[name] for key, name in dense.items() if name in state}
+    mixtures = {key[: match.start()] for key in copied if (match := _EXPERT.search(key))}
+    routers = {key: value for key, value in own.items() if _ROUTER.sub("", key) in mixtures}
+    replaced = set(dense.values())
+    return {key: value for key, value in state.items() if key not in replaced} | routers | copied
 
 
 def _distinct(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
