@@ -28,7 +28,9 @@ MAIN = "vlm"
 TEXT_ONLY = "text_only"
 BASELINES = (TEXT_ONLY, *CONTROLS, "majority", "linear_probe")
 
-TEXT_ONLY_OVERRIDE = {"model": {"init_args": {"model": {"init_args": {"vision": None, "projector": None}}}}}
+TEXT_ONLY_OVERRIDE = {
+    "model": {"init_args": {"model": {"init_args": {"vision": None, "projector": None, "cross_attention": None}}}}
+}
 
 Fit = Callable[[list[str]], object]
 Answers = Callable[[Advance], list[Prediction]]

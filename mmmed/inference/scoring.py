@@ -15,7 +15,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache
 
 from mmmed.data.collate import pad
 from mmmed.models.vlm import Batch, VisionLanguageModel
@@ -142,15 +141,15 @@ def _suffix_states(
     if groups[0].prefix:
         prefix = _prefix_batch(processor, groups).to(device)
         positions_GP = (prefix.attention_BT.cumsum(1) - 1).clamp(min=0)
-        cache = DynamicCache()
-        model.language(model.embed(prefix), prefix.attention_BT, positions_BT=positions_GP, cache=cache)
+        cache = model.new_cache()
+        model.read(prefix, positions_BT=positions_GP, cache=cache)
         of_R = torch.tensor([group for group, _ in rows], device=device)
         cache.batch_select_indices(of_R)
         positions_RS = positions_RS + prefix.attention_BT.sum(1)[of_R][:, None]
         attention = torch.cat([prefix.attention_BT[of_R], seen_RS], dim=1)
     else:
         attention = seen_RS
-    hidden_RSD = model.language(model.language.embed(ids_RS), attention, positions_BT=positions_RS, cache=cache)
+    hidden_RSD = model.read_on(ids_RS, attention, positions_BT=positions_RS, cache=cache)
     return [hidden_RSD[index, : len(row)] for index, (_, row) in enumerate(rows)]
 
 

@@ -6,26 +6,31 @@ With `vision: null` it is its own text-only baseline, through the very same code
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from mmmed.errors import ConfigError
+from mmmed.models.cross_attention import GatedCrossAttention, VisualCache, VisualContext, visual_context
+from mmmed.models.decoder import decoder_layers
 from mmmed.models.fusion import splice
 from mmmed.models.language import LanguageModel
 from mmmed.models.projector import projected_tokens
 from mmmed.models.vision import VisionEncoder
 
 if TYPE_CHECKING:
+    from transformers.cache_utils import Cache
     from transformers.generation.streamers import BaseStreamer
 
     from mmmed.transforms import ImageTransform
 
 # Shape letters: B batch, T tokens, D language width, W vision width, N images, K tokens per image, V vocabulary.
 
-PARTS = ("vision", "projector", "language")
+PARTS = ("vision", "projector", "cross_attention", "language")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +66,11 @@ class VisionLanguageModel(nn.Module):
         language: The language model.
         vision: The image encoder, or None for text alone.
         projector: Makes a projector from (vision width, language width); goes with `vision`.
+        cross_attention: Makes, from (language width, decoder layers), blocks through which the text looks at the
+            projected images; None puts them into the text.
 
     Raises:
-        ConfigError: Only one of vision and projector is given.
+        ConfigError: Only one of vision and projector is given, or cross-attention without them.
     """
 
     def __init__(
@@ -71,14 +78,21 @@ class VisionLanguageModel(nn.Module):
         language: LanguageModel,
         vision: VisionEncoder | None,
         projector: Callable[[int, int], nn.Module] | None,
+        cross_attention: Callable[[int, int], GatedCrossAttention] | None = None,
     ) -> None:
         super().__init__()
         if (vision is None) != (projector is None):
             raise ConfigError("vision and projector go together: give both, or set both to null for text alone")
+        if cross_attention is not None and vision is None:
+            raise ConfigError("cross_attention looks at images: give vision and projector, or set it to null as well")
         self.language = language
         self.vision = vision
         self.projector = projector(vision.width, language.width) if vision and projector else None
-        self.tokens_per_image = self._count_image_tokens()
+        layers = len(decoder_layers(language)) if cross_attention else 0
+        self.cross_attention = cross_attention(language.width, layers) if cross_attention else None
+        self._projected_tokens = self._count_projected_tokens()
+        # Beside the text, an image only has a place in it.
+        self.tokens_per_image = self._projected_tokens if self.cross_attention is None else 1
 
     @property
     def transform(self) -> ImageTransform | None:
@@ -93,36 +107,99 @@ class VisionLanguageModel(nn.Module):
         """One of `PARTS` by name, or None."""
         return getattr(self, name)
 
-    def see(self, pixels_NCHW: Tensor) -> Tensor:
-        """Image features in the language model's space (N, K, D)."""
-        if self.vision is None or self.projector is None:
+    def look(self, pixels_NCHW: Tensor) -> Tensor:
+        """Image features as the encoder gives them (N, P, W); without gradient where it does not learn."""
+        if self.vision is None:
             raise ConfigError("a text-only model (vision: null) cannot read images")
         with torch.set_grad_enabled(torch.is_grad_enabled() and _learns(self.vision)):
-            features_NPW = self.vision(pixels_NCHW)
+            features_NPW: Tensor = self.vision(pixels_NCHW)
+        return features_NPW
+
+    def see(self, pixels_NCHW: Tensor) -> Tensor:
+        """Image features in the language model's space (N, K, D)."""
+        features_NPW = self.look(pixels_NCHW)
+        assert self.projector is not None
         features_NKD: Tensor = self.projector(features_NPW)
         return features_NKD
 
     def embed(self, batch: Batch) -> Tensor:
-        """The sequence of word and image embeddings (B, T, D)."""
+        """The sequence of word and image embeddings (B, T, D).
+
+        Raises:
+            ConfigError: The model's images are not in the sequence.
+        """
+        if self.cross_attention is not None:
+            raise ConfigError(
+                "this model looks at its images through cross_attention, so no sequence of embeddings holds them; "
+                "use an objective that reads the whole model, such as AnswerLoss"
+            )
         words_BTD = self.language.embed(batch.ids_BT)
         if self.vision is None:
             return words_BTD
-        nothing_NKD = words_BTD.new_zeros(0, self.tokens_per_image, words_BTD.shape[-1])
-        features_NKD = self.see(batch.pixels_NCHW) if len(batch.pixels_NCHW) else nothing_NKD
-        return splice(words_BTD, features_NKD, batch.is_image_BT)
+        return splice(words_BTD, self._seen(batch, words_BTD), batch.is_image_BT)
+
+    def read(self, batch: Batch, *, positions_BT: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """Last hidden states (B, T, D) of a text with its images; `cache` (of `new_cache`) is filled."""
+        with self._reading(batch, cache) as embeddings_BTD:
+            hidden_BTD: Tensor = self.language(
+                embeddings_BTD, batch.attention_BT, positions_BT=positions_BT, cache=cache
+            )
+        return hidden_BTD
+
+    def read_on(
+        self, ids_BT: Tensor, attention_BT: Tensor, *, positions_BT: Tensor | None = None, cache: Cache | None = None
+    ) -> Tensor:
+        """Last hidden states (B, T, D) of text without images of its own, after what is in the cache."""
+        words_BTD = self.language.embed(ids_BT)
+        with ExitStack() as stack:
+            if self.cross_attention is not None:
+                before = cache.visual if isinstance(cache, VisualCache) else None
+                nothing_NKD = words_BTD.new_zeros(0, self._projected_tokens, words_BTD.shape[-1])
+                context = before or visual_context(nothing_NKD, torch.zeros_like(ids_BT, dtype=torch.bool))
+                stack.enter_context(self._looking(context.after(ids_BT.shape[1])))
+            hidden_BTD: Tensor = self.language(words_BTD, attention_BT, positions_BT=positions_BT, cache=cache)
+        return hidden_BTD
+
+    def new_cache(self) -> DynamicCache:
+        """An empty cache for `read` to fill and `read_on` to go on from."""
+        return DynamicCache() if self.cross_attention is None else VisualCache()
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of every position (B, T, V)."""
-        return self.language.head(self.language(self.embed(batch), batch.attention_BT))
+        return self.language.head(self.read(batch))
 
     @torch.inference_mode()
     def generate(self, batch: Batch, *, max_new_tokens: int, streamer: BaseStreamer | None = None) -> Tensor:
         """Greedy answers (B, up to max_new_tokens) to a batch padded on the left."""
-        return self.language.generate(
-            self.embed(batch), batch.attention_BT, max_new_tokens=max_new_tokens, streamer=streamer
-        )
+        with self._reading(batch) as embeddings_BTD:
+            return self.language.generate(
+                embeddings_BTD, batch.attention_BT, max_new_tokens=max_new_tokens, streamer=streamer
+            )
 
-    def _count_image_tokens(self) -> int:
+    @contextmanager
+    def _reading(self, batch: Batch, cache: Cache | None = None) -> Iterator[Tensor]:
+        """The embeddings of a batch, for as long as the language model may look at its images."""
+        if self.cross_attention is None:
+            yield self.embed(batch)
+            return
+        words_BTD = self.language.embed(batch.ids_BT)
+        context = visual_context(self._seen(batch, words_BTD), batch.is_image_BT)
+        if isinstance(cache, VisualCache):
+            cache.visual = context
+        marked_N1D = self.cross_attention.marker.expand(int(batch.is_image_BT.sum()), 1, -1)
+        with self._looking(context):
+            yield splice(words_BTD, marked_N1D, batch.is_image_BT)
+
+    def _looking(self, context: VisualContext) -> AbstractContextManager[None]:
+        assert self.cross_attention is not None
+        return self.cross_attention.looking(decoder_layers(self.language), context)
+
+    def _seen(self, batch: Batch, words_BTD: Tensor) -> Tensor:
+        if len(batch.pixels_NCHW):
+            return self.see(batch.pixels_NCHW)
+        return words_BTD.new_zeros(0, self._projected_tokens, words_BTD.shape[-1])
+
+    def _count_projected_tokens(self) -> int:
         if self.vision is None or self.projector is None:
             return 0
         return projected_tokens(self.projector, tokens=self.vision.tokens, width=self.vision.width)

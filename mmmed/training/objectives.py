@@ -37,7 +37,7 @@ class AnswerLoss:
 
     def loss(self, model: VisionLanguageModel, batch: Batch) -> Tensor:
         """Mean over the supervised tokens; logits exist for those alone."""
-        hidden_BTD = model.language(model.embed(batch), batch.attention_BT)
+        hidden_BTD = model.read(batch)
         predicts_BT = batch.supervised_BT[:, 1:]
         logits_SV = model.language.head(hidden_BTD[:, :-1][predicts_BT])
         return functional.cross_entropy(logits_SV.float(), batch.ids_BT[:, 1:][predicts_BT])
