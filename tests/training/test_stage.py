@@ -12,12 +12,16 @@ import torch
 
 from mmmed.data.collate import pad
 from mmmed.errors import CheckpointError, ConfigError
+from mmmed.models.cross_attention import GatedCrossAttention
+from mmmed.models.experts import ExpertsProjector
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import save
 from mmmed.models.projector import MLPProjector
+from mmmed.models.qformer import QFormerProjector
 from mmmed.models.vision import TimmEncoder
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.records import Example
+from mmmed.training.qformer import QFormerLoss
 from mmmed.training.stage import Stage
 
 MakeModel = Callable[..., VisionLanguageModel]
@@ -61,6 +65,56 @@ def test_a_batch_is_learnt_by_heart(make_model: MakeModel, examples: list[Exampl
     runner.fit(stage, datamodule=OneBatch(examples))
     assert float(runner.callback_metrics["train/loss"]) < 0.05
     assert float(runner.callback_metrics["validation/loss"]) < 0.05
+
+
+def test_a_loss_that_a_module_keeps_is_added_and_its_measures_are_told(
+    make_model: MakeModel, examples: list[Example], tmp_path: Path
+) -> None:
+    plain = make_model()
+    projector = partial(ExpertsProjector, experts=2, top_k=1, balance=1000.0)
+    model = VisionLanguageModel(plain.language, plain.vision, projector)
+    stage = Stage("align", model, {"projector": 1e-2}, adam)
+    runner = trainer(tmp_path, max_steps=1)
+    before = model.projector.mixture.router.weight.clone()
+    runner.fit(stage, datamodule=OneBatch(examples))
+    told = runner.callback_metrics
+    # One expert per token has a weight of 1, so that the balance loss alone can teach the router.
+    assert not torch.equal(model.projector.mixture.router.weight, before)
+    assert told["train/auxiliary_loss"] == pytest.approx(1000 * told["train/projector.mixture/balance"].item())
+    assert told["train/loss"] < 50 < told["train/auxiliary_loss"]
+    assert told["train/projector.mixture/share_0"] + told["train/projector.mixture/share_1"] == pytest.approx(1)
+
+
+def test_the_parts_of_an_objective_are_told(
+    make_model: MakeModel, make_example: Callable[..., Example], tmp_path: Path
+) -> None:
+    plain = make_model()
+    projector = partial(QFormerProjector, queries=2, width=8, layers=1, heads=2, vocabulary=420)
+    model = VisionLanguageModel(plain.language, plain.vision, projector)
+    stage = Stage("align", model, {"projector": 1e-2}, adam, objective=QFormerLoss())
+    runner = trainer(tmp_path, max_steps=1)
+    pair = [make_example(text, "What is shown?", text, shade) for shade, text in enumerate(["effusion", "normal"])]
+    runner.fit(stage, datamodule=OneBatch(pair))
+    told = runner.callback_metrics
+    parts = sum(told[f"train/{name}"] for name in ("contrastive", "matching", "captioning"))
+    assert told["train/loss"] == pytest.approx(parts.item())
+
+
+def test_cross_attention_learns_beside_a_frozen_language_model(
+    make_model: MakeModel, examples: list[Example], tmp_path: Path
+) -> None:
+    plain = make_model(initializer_range=0.3)
+    model = VisionLanguageModel(
+        plain.language, plain.vision, MLPProjector, partial(GatedCrossAttention, every=1, heads=2, head_width=8)
+    )
+    stage = Stage("align", model, {"projector": 1e-2, "cross_attention": 1e-2}, adam)
+    runner = trainer(tmp_path, max_steps=30)
+    losses = []
+    stage.on_train_batch_end = lambda outputs, *_: losses.append(outputs["loss"].item())
+    runner.fit(stage, datamodule=OneBatch(examples))
+    assert learning(stage) == {"projector", "cross_attention"}
+    assert losses[-1] < 0.7 * losses[0]
+    assert model.cross_attention.blocks[0].alpha_cross_attn.item() != 0
 
 
 def test_only_what_is_named_changes(make_model: MakeModel, examples: list[Example], tmp_path: Path) -> None:
