@@ -100,9 +100,9 @@ def make_model(tokenizer_folder: Path) -> Callable[..., VisionLanguageModel]:
     """Makes tiny models of random weights: Llama, and with `vision` CLIP and an MLP projector in front of it."""
     import torch
 
+    from mmmed.models.encoders.transformers import TransformersEncoder
     from mmmed.models.language import CausalLanguageModel
     from mmmed.models.projector import MLPProjector
-    from mmmed.models.vision import TransformersEncoder
     from mmmed.models.vlm import VisionLanguageModel
 
     def make(

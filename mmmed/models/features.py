@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import xxhash
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmed.errors import OutputError
 from mmmed.models.vision import VisionEncoder
@@ -41,6 +41,10 @@ class FrozenFeatures(VisionEncoder):
 
     def recipe(self) -> dict[str, Any]:
         return {"class_path": "mmmed.models.features.FrozenFeatures", "init_args": {"encoder": self.encoder.recipe()}}
+
+    def blocks(self) -> list[nn.Module]:
+        """Those of the encoder; none of them ever learns."""
+        return self.encoder.blocks()
 
     @torch.no_grad()
     def forward(self, pixels_BCHW: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ def config(tmp_path: Path, tokenizer_folder: Path) -> Config:
         "language": part(
             "models.language.CausalLanguageModel", weights=None, config=llama, tokenizer=str(tokenizer_folder)
         ),
-        "vision": part("models.vision.TransformersEncoder", weights=None, config=clip, layer=-2),
+        "vision": part("models.encoders.transformers.TransformersEncoder", weights=None, config=clip, layer=-2),
         "projector": part("models.projector.MLPProjector"),
     }
     source = part("data.sources.phantom.PhantomSource", count=12, cache=str(tmp_path / "films"), questions=["finding"])

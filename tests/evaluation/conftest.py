@@ -116,7 +116,7 @@ def training(
     model = part(
         "models.vlm.VisionLanguageModel",
         language=part("models.language.CausalLanguageModel", weights=None, config=llama, tokenizer=str(tokenizer)),
-        vision=part("models.vision.TransformersEncoder", weights=None, config=clip, layer=-2),
+        vision=part("models.encoders.transformers.TransformersEncoder", weights=None, config=clip, layer=-2),
         projector=part("models.projector.MLPProjector"),
     )
     return {

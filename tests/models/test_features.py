@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mmmed.errors import OutputError
+from mmmed.models.encoders.transformers import TransformersEncoder
 from mmmed.models.features import FrozenFeatures
-from mmmed.models.vision import TransformersEncoder
 
 CONFIG = {"model_type": "clip_vision_model", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 

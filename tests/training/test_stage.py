@@ -13,12 +13,12 @@ import torch
 from mmmed.data.collate import pad
 from mmmed.errors import CheckpointError, ConfigError
 from mmmed.models.cross_attention import GatedCrossAttention
+from mmmed.models.encoders.timm import TimmEncoder
 from mmmed.models.experts import ExpertsProjector
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import save
 from mmmed.models.projector import MLPProjector
 from mmmed.models.qformer import QFormerProjector
-from mmmed.models.vision import TimmEncoder
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.records import Example
 from mmmed.training.qformer import QFormerLoss
