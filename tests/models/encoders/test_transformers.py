@@ -11,11 +11,15 @@ from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
+    CLIPConfig,
+    CLIPModel,
     CLIPVisionConfig,
     CLIPVisionModel,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    SiglipConfig,
+    SiglipModel,
 )
 from transformers.models.siglip2.image_processing_siglip2 import Siglip2ImageProcessor
 
@@ -193,6 +197,21 @@ def test_a_wrong_setting_is_named_in_one_line(settings: dict[str, Any], message:
     with pytest.raises(ConfigError, match=message) as caught:
         TransformersEncoder(weights=None, **arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "whole"), [(CLIPConfig, CLIPModel), (SiglipConfig, SiglipModel)])
+def test_the_image_side_is_taken_out_of_a_model_of_two_sides(
+    kind: type, whole: type, tiny: Tiny, tmp_path: Path, pixels: Pixels
+) -> None:
+    torch.manual_seed(0)
+    side = {key: value for key, value in tiny["clip"].items() if key != "model_type"}
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 16}
+    model = whole(kind(vision_config=side, text_config=text)).eval()
+    model.save_pretrained(tmp_path)
+    encoder = TransformersEncoder(weights=str(tmp_path), layer="final", select="pooled").eval()
+    with torch.no_grad():
+        theirs = model.vision_model(pixels(encoder)).pooler_output
+        torch.testing.assert_close(encoder(pixels(encoder))[:, 0], theirs)
 
 
 def test_weights_with_a_layer_too_few_are_refused(tiny_clip: Path) -> None:
