@@ -174,11 +174,15 @@ def _distinct(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _build(recipe: Mapping[str, Any]) -> Any:
     made = _class_of_ours(str(recipe["class_path"]))
-    arguments = {
-        key: _build(value) if isinstance(value, dict) and "class_path" in value else value
-        for key, value in recipe["init_args"].items()
-    }
+    arguments = {key: _argument(value) for key, value in recipe["init_args"].items()}
     return partial(made, **arguments) if recipe.get("needs_widths") else made(**arguments)
+
+
+def _argument(value: Any) -> Any:
+    """An argument of a recipe, with the recipes in it built."""
+    if isinstance(value, list):
+        return [_argument(one) for one in value]
+    return _build(value) if isinstance(value, dict) and "class_path" in value else value
 
 
 def _class_of_ours(class_path: str) -> type[nn.Module]:

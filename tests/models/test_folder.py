@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from safetensors.torch import load_file
 
 from mmmed.data.collate import pad
 from mmmed.errors import CheckpointError, ConfigError, OutputError
+from mmmed.models.encoders.fused import FusedEncoder
+from mmmed.models.encoders.tiled import TiledEncoder
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load, load_weights, save
 from mmmed.models.language import CausalLanguageModel
@@ -85,6 +88,22 @@ def test_frozen_features_are_saved_with_their_encoder(
         assert len(list((tmp_path / "cache" / "features").rglob("*.npy"))) == 3
         opened.vision.encoder.model = None  # all that is asked for again comes from the disk
         torch.testing.assert_close(opened(batch), plain(batch))
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_a_model_with_fused_or_tiled_encoders_comes_back(
+    make_model: MakeModel, ask: Callable[[VisionLanguageModel], Batch], tmp_path: Path, tiled: bool
+) -> None:
+    plain = make_model()
+    # Another normalisation than the architecture's own, as weights may bring it.
+    plain.vision.transform = replace(plain.vision.transform, mean=(0.3, 0.4, 0.5))
+    encoder = FusedEncoder([make_model(seed=1).vision, plain.vision])
+    model = VisionLanguageModel(plain.language, TiledEncoder(encoder) if tiled else encoder, MLPProjector)
+    opened = load(keep(model.eval(), tmp_path / "model")).model
+    batch = ask(model)
+    assert torch.equal(ask(opened).pixels_NCHW, batch.pixels_NCHW)
+    with torch.no_grad():
+        assert torch.equal(opened(batch), model(batch))
 
 
 def test_weights_go_into_a_model_with_fresh_adapters(
