@@ -16,6 +16,7 @@ from mmmed.errors import CheckpointError, ConfigError, did_you_mean
 from mmmed.models.auxiliary import Measured, measures_of, take_auxiliary_loss
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load_weights
+from mmmed.models.vision import VisionEncoder
 from mmmed.models.vlm import PARTS, Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.training.objectives import AnswerLoss, Objective
@@ -41,9 +42,11 @@ class Stage(lightning.LightningModule):
         init_from: Folder of an earlier stage's model to start from; None starts from the parts' own weights.
         max_length: Longest sequence in tokens.
         system: System prompt; None leaves it to the chat template, an empty text suppresses the template's.
+        last_blocks: Of the vision part, only so many blocks learn, counted from the end, with what follows them;
+            None is all of it.
 
     Raises:
-        ConfigError: Unknown stage or part, or nothing to train.
+        ConfigError: Unknown stage or part, nothing to train, or more blocks than the encoder has.
         CheckpointError: `init_from` does not fit the model.
     """
 
@@ -59,6 +62,7 @@ class Stage(lightning.LightningModule):
         init_from: str | None = None,
         max_length: int = 2048,
         system: str | None = None,
+        last_blocks: int | None = None,
     ) -> None:
         super().__init__()
         if name not in STAGES:
@@ -70,6 +74,7 @@ class Stage(lightning.LightningModule):
         self.objective = objective if objective is not None else AnswerLoss()
         self.warmup = warmup
         self.floor = floor
+        self.last_blocks = last_blocks
         self.processor = Processor(
             model.language.tokenizer,
             transform=model.transform,
@@ -180,6 +185,8 @@ class Stage(lightning.LightningModule):
         for part in PARTS:
             if (module := self.model.part(part)) is not None:
                 _set_trainable(module, part in self.learning_rates)
+                if part == "vision" and self.last_blocks is not None:
+                    _freeze_before(module, self.last_blocks, learns=part in self.learning_rates)
                 # A part that is frozen drops nothing and keeps its statistics; Lightning leaves the modes as they are.
                 module.train(part in self.learning_rates)
         for part, count in self.counts().items():
@@ -199,3 +206,19 @@ def _set_trainable(module: nn.Module, learns: bool) -> None:
     adapters = any("lora_" in name for name, _ in module.named_parameters())
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(learns and (not adapters or "lora_" in name))
+
+
+def _freeze_before(vision: VisionEncoder, last_blocks: int, *, learns: bool) -> None:
+    """Freeze all of an encoder but its last blocks.
+
+    Raises:
+        ConfigError: The encoder does not learn, or has not so many blocks.
+    """
+    if not learns:
+        raise ConfigError("last_blocks is for a vision part that learns; name vision in learning_rates, or drop it")
+    blocks = vision.blocks()
+    if not 1 <= last_blocks <= len(blocks):
+        raise ConfigError(f"last_blocks is {last_blocks}; expected 1 to {len(blocks)}, the blocks of the encoder")
+    vision.requires_grad_(False)
+    for block in blocks[-last_blocks:]:
+        block.requires_grad_(True)

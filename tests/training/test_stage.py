@@ -217,3 +217,44 @@ def test_training_kept_features_is_refused(make_model: MakeModel, tmp_path: Path
     model.vision = FrozenFeatures(model.vision, folder=str(tmp_path))
     with pytest.raises(ConfigError, match="FrozenFeatures never learns"):
         Stage("instruct", model, {"vision": 1e-3, "projector": 1e-3}, adam)
+
+
+@pytest.mark.parametrize(
+    ("last_blocks", "learn"),
+    [
+        (1, ("layers.1.",)),
+        (2, ("layers.0.", "layers.1.")),
+        (None, ("layers.", "embeddings.", "pre_layrnorm.")),
+    ],
+)
+def test_of_the_encoder_the_last_blocks_learn(
+    make_model: MakeModel,
+    examples: list[Example],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    last_blocks: int | None,
+    learn: tuple[str, ...],
+) -> None:
+    caplog.set_level("INFO")
+    rates = {"vision": 1e-2, "projector": 1e-2}
+    stage = Stage("instruct", make_model(), rates, adam, last_blocks=last_blocks)
+    expected = {name for name, _ in stage.model.vision.named_parameters() if any(part in name for part in learn)}
+    count = sum(one.numel() for name, one in stage.model.vision.named_parameters() if name in expected)
+    total = sum(one.numel() for one in stage.model.vision.parameters())
+    assert stage.counts()["vision"] == {"parameters": total, "trainable": count}
+    assert f"vision: {count} of {total} parameters learn" in caplog.text
+    before = {name: one.clone() for name, one in stage.model.vision.named_parameters()}
+    trainer(tmp_path, max_steps=2).fit(stage, datamodule=OneBatch(examples[:4]))
+    changed = {name for name, one in stage.model.vision.named_parameters() if not torch.equal(one, before[name])}
+    # A softmax does not see the bias of its keys.
+    assert changed | {name for name in expected if name.endswith("k_proj.bias")} == expected
+
+
+def test_blocks_that_are_not_there_are_refused(make_model: MakeModel) -> None:
+    for last_blocks in (0, 3):
+        with pytest.raises(ConfigError, match=f"last_blocks is {last_blocks}; expected 1 to 2"):
+            Stage("instruct", make_model(), {"vision": 1e-3}, adam, last_blocks=last_blocks)
+    with pytest.raises(ConfigError, match="last_blocks is for a vision part that learns"):
+        Stage("instruct", make_model(), {"projector": 1e-3}, adam, last_blocks=1)
+    text_only = Stage("instruct", make_model(vision=False), {"vision": 1e-3, "language": 1e-3}, adam, last_blocks=1)
+    assert learning(text_only) == {"language"}
