@@ -89,9 +89,10 @@ def load(folder: Path) -> ModelFolder:
     content = _content(folder)
     recipe = content["model"]
     recipe["language"]["init_args"]["tokenizer"] = str(folder)
+    order = recipe.pop("order", None)
     parts = {name: _build(part) for name, part in recipe.items() if part is not None}
     model = VisionLanguageModel(
-        parts["language"], parts.get("vision"), parts.get("projector"), parts.get("cross_attention")
+        parts["language"], parts.get("vision"), parts.get("projector"), parts.get("cross_attention"), order
     )
     if model.vision is not None:
         model.vision.transform = _transform(content["transform"])
@@ -102,8 +103,8 @@ def load(folder: Path) -> ModelFolder:
 def load_weights(model: VisionLanguageModel, folder: Path) -> None:
     """Fill a model with the weights of a folder of the same architecture, to train it further.
 
-    Adapters and routers that the model has and the folder does not stay as they are; experts that it does not have
-    become copies of the network that stands in their place there.
+    Adapters, routers and an order of pictures that the model has and the folder does not stay as they are; experts
+    that it does not have become copies of the network that stands in their place there.
 
     Raises:
         CheckpointError: A tensor is missing, left over or misshapen.
@@ -134,7 +135,7 @@ def _fill(model: VisionLanguageModel, folder: Path, *, new_adapters: bool = Fals
     if new_adapters:
         state = _under_adapters(state, own)
         state = _into_experts(state, own)
-        state = {**{key: value for key, value in own.items() if "lora_" in key}, **state}
+        state = {**{key: value for key, value in own.items() if "lora_" in key or key.startswith("order.")}, **state}
     odd = sorted(set(own) ^ set(state)) or [key for key in own if own[key].shape != state[key].shape]
     if odd:
         raise CheckpointError(

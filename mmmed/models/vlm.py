@@ -19,6 +19,7 @@ from mmmed.models.cross_attention import GatedCrossAttention, VisualCache, Visua
 from mmmed.models.decoder import decoder_layers
 from mmmed.models.fusion import splice
 from mmmed.models.language import LanguageModel
+from mmmed.models.order import PictureOrder
 from mmmed.models.projector import projected_tokens
 from mmmed.models.vision import VisionEncoder
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 # Shape letters: B batch, T tokens, D language width, W vision width, N images, K tokens per image, V vocabulary.
 
-PARTS = ("vision", "projector", "cross_attention", "language")
+PARTS = ("vision", "projector", "order", "cross_attention", "language")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,12 @@ class VisionLanguageModel(nn.Module):
         projector: Makes a projector from (vision width, language width); goes with `vision`.
         cross_attention: Makes, from (language width, decoder layers), blocks through which the text looks at the
             projected images; None puts them into the text.
+        order: Most pictures of an example, where the model is to learn which is which: each place gets an
+            embedding (`PictureOrder`), the part `order` of a stage. None leaves it to the place in the text, and so
+            does a text-only model.
 
     Raises:
-        ConfigError: Only one of vision and projector is given, or cross-attention without them.
+        ConfigError: Only one of vision and projector is given, cross-attention without them, or the order is below 1.
     """
 
     def __init__(
@@ -79,15 +83,19 @@ class VisionLanguageModel(nn.Module):
         vision: VisionEncoder | None,
         projector: Callable[[int, int], nn.Module] | None,
         cross_attention: Callable[[int, int], GatedCrossAttention] | None = None,
+        order: int | None = None,
     ) -> None:
         super().__init__()
         if (vision is None) != (projector is None):
             raise ConfigError("vision and projector go together: give both, or set both to null for text alone")
         if cross_attention is not None and vision is None:
             raise ConfigError("cross_attention looks at images: give vision and projector, or set it to null as well")
+        if order is not None and order < 1:
+            raise ConfigError(f"order is {order}; expected the most pictures of an example, or null for none")
         self.language = language
         self.vision = vision
         self.projector = projector(vision.width, language.width) if vision and projector else None
+        self.order = PictureOrder(order, language.width) if vision and order else None
         layers = len(decoder_layers(language)) if cross_attention else 0
         self.cross_attention = cross_attention(language.width, layers) if cross_attention else None
         self._projected_tokens = self._count_projected_tokens()
@@ -100,8 +108,10 @@ class VisionLanguageModel(nn.Module):
         return self.vision.transform if self.vision is not None else None
 
     def recipe(self) -> dict[str, Any]:
-        """How to build the same architecture without its weights, part by part."""
-        return {name: part.recipe() if (part := self.part(name)) is not None else None for name in PARTS}
+        """How to build the same architecture without its weights, part by part; of the order, its places."""
+        parts = {name: self.part(name) for name in PARTS if name != "order"}
+        recipes = {name: part.recipe() if part is not None else None for name, part in parts.items()}
+        return recipes | ({"order": self.order.places} if self.order is not None else {})
 
     def part(self, name: str) -> Any:
         """One of `PARTS` by name, or None."""
@@ -196,7 +206,11 @@ class VisionLanguageModel(nn.Module):
 
     def _seen(self, batch: Batch, words_BTD: Tensor) -> Tensor:
         if len(batch.pixels_NCHW):
-            return self.see(batch.pixels_NCHW)
+            features_NKD = self.see(batch.pixels_NCHW)
+            if self.order is None:
+                return features_NKD
+            marked_NKD: Tensor = self.order(features_NKD, batch.is_image_BT, tokens=self.tokens_per_image)
+            return marked_NKD
         return words_BTD.new_zeros(0, self._projected_tokens, words_BTD.shape[-1])
 
     def _count_projected_tokens(self) -> int:

@@ -33,8 +33,8 @@ class Stage(lightning.LightningModule):
     Args:
         name: `align` (the projector learns to speak to a frozen language model) or `instruct` (both learn).
         model: The model.
-        learning_rates: Part (`vision`, `projector`, `cross_attention`, `language`) to its peak learning rate; parts
-            that are not named are frozen. A language model with LoRA trains its adapters alone.
+        learning_rates: Part (`vision`, `projector`, `order`, `cross_attention`, `language`) to its peak learning rate;
+            parts that are not named are frozen. A language model with LoRA trains its adapters alone.
         optimizer: Makes the optimizer from parameter groups.
         objective: The loss; None is the cross-entropy of the answers.
         warmup: Share of the steps in which the learning rate rises.
@@ -179,6 +179,8 @@ class Stage(lightning.LightningModule):
             raise ConfigError(
                 "learning_rates names vision, but FrozenFeatures never learns; give the encoder itself, or drop vision"
             )
+        if "order" in self.learning_rates and self.model.vision is not None and self.model.order is None:
+            raise ConfigError("learning_rates names order, but the model has none; set its order, or drop it here")
         self.learning_rates = {
             part: rate for part, rate in self.learning_rates.items() if self.model.part(part) is not None
         }

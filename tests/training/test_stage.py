@@ -258,3 +258,18 @@ def test_blocks_that_are_not_there_are_refused(make_model: MakeModel) -> None:
         Stage("instruct", make_model(), {"projector": 1e-3}, adam, last_blocks=1)
     text_only = Stage("instruct", make_model(vision=False), {"vision": 1e-3, "language": 1e-3}, adam, last_blocks=1)
     assert learning(text_only) == {"language"}
+
+
+def test_the_order_of_pictures_is_a_part_that_learns(
+    make_model: MakeModel, examples: list[Example], tmp_path: Path
+) -> None:
+    plain = make_model()
+    model = VisionLanguageModel(plain.language, plain.vision, MLPProjector, order=2)
+    stage = Stage("align", model, {"order": 1e-2}, adam)
+    assert learning(stage) == {"order"}
+    trainer(tmp_path, max_steps=2).fit(stage, datamodule=OneBatch(examples))
+    assert (model.order.embedding.weight.abs().amax(1) > 1e-3).all()
+    with pytest.raises(ConfigError, match="learning_rates names order, but the model has none"):
+        Stage("align", plain, {"order": 1e-2, "projector": 1e-2}, adam)
+    text_only = Stage("instruct", make_model(vision=False), {"order": 1e-3, "language": 1e-3}, adam)
+    assert text_only.learning_rates == {"language": 1e-3}
