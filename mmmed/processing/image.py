@@ -157,7 +157,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
 
 
 def stretch_grey(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Stretch deep grey values, shape (H, W), to 0..255 between `RESCALE_PERCENTILES`; not finite becomes 0."""
+    """Stretch deep grey values of any shape to 0..255 between `RESCALE_PERCENTILES`; not finite becomes 0."""
     values = pixels.astype(np.float32)
     finite = np.isfinite(values)
     if not finite.any():
