@@ -110,12 +110,12 @@ def make_model(tokenizer_folder: Path) -> Callable[..., VisionLanguageModel]:
         seed: int = 0,
         vision: bool = True,
         select: Any = "patch",
-        lora: dict[str, Any] | None = None,
+        adapter: dict[str, Any] | None = None,
         **settings: Any,
     ) -> VisionLanguageModel:
         torch.manual_seed(seed)
         language = CausalLanguageModel(
-            None, config=LLAMA | {"vocab_size": 420} | settings, tokenizer=str(tokenizer_folder), lora=lora
+            None, config=LLAMA | {"vocab_size": 420} | settings, tokenizer=str(tokenizer_folder), adapter=adapter
         )
         if not vision:
             return VisionLanguageModel(language, None, None).eval()

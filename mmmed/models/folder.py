@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mmmed.errors import CheckpointError, OutputError
+from mmmed.models.adaptation import fill_four_bits, is_adapter, measure_magnitudes, quantise_like
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.transforms import ImageTransform
 
@@ -103,14 +104,15 @@ def load(folder: Path) -> ModelFolder:
 def load_weights(model: VisionLanguageModel, folder: Path) -> None:
     """Fill a model with the weights of a folder of the same architecture, to train it further.
 
-    Adapters, routers and an order of pictures that the model has and the folder does not stay as they are; experts
-    that it does not have become copies of the network that stands in their place there.
+    Adapters of the model begin anew where the folder has none; where it has some, they have to be the same ones. An
+    order of pictures and routers that the folder does not have stay as they are, and experts that it does not have
+    become copies of the network that stands in their place there.
 
     Raises:
         CheckpointError: A tensor is missing, left over or misshapen.
     """
     _content(folder)
-    _fill(model, folder, new_adapters=True)
+    _fill(model, folder, new_parts=True)
 
 
 def _content(folder: Path) -> dict[str, Any]:
@@ -126,27 +128,32 @@ def _content(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _fill(model: VisionLanguageModel, folder: Path, *, new_adapters: bool = False) -> None:
+def _fill(model: VisionLanguageModel, folder: Path, *, new_parts: bool = False) -> None:
     try:
         state = load_file(folder / TENSORS)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder / TENSORS} cannot be read ({error}); train or copy the model again") from error
     own = _distinct(model.state_dict())
-    if new_adapters:
-        state = _under_adapters(state, own)
-        state = _into_experts(state, own)
-        state = {**{key: value for key, value in own.items() if "lora_" in key or key.startswith("order.")}, **state}
+    begins_anew = new_parts and not any(map(is_adapter, state))
+    if begins_anew:
+        state = quantise_like(model, _under_adapters(state, own))
+        state |= {key: value for key, value in own.items() if is_adapter(key)}
+    if new_parts:
+        order = {key: value for key, value in own.items() if key.startswith("order.")}
+        state = order | _into_experts(state, own)
     odd = sorted(set(own) ^ set(state)) or [key for key in own if own[key].shape != state[key].shape]
     if odd:
         raise CheckpointError(
             f"{folder} is of another architecture: {len(odd)} tensors do not fit, such as {odd[0]!r}; "
             "give it the model configuration it was trained with"
         )
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict(fill_four_bits(model, state), strict=False)
+    if begins_anew:
+        measure_magnitudes(model)
 
 
 def _under_adapters(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Name plain weights as a model with fresh LoRA adapters does, which wraps each adapted layer."""
+    """Name plain weights as a model with fresh adapters does, which wraps each adapted layer."""
     wrapped = {key.replace(".base_layer.", "."): key for key in own if ".base_layer." in key}
     return {key if key in own else wrapped.get(key, key): value for key, value in state.items()}
 

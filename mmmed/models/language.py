@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from mmmed.errors import ConfigError
+from mmmed.models.adaptation import add_layers, fold, kind_of, soft_prompt, switched_off, to_four_bits, unfold
 from mmmed.models.weights import language_folder, resolve
 
 if TYPE_CHECKING:
@@ -46,12 +51,20 @@ class LanguageModel(nn.Module, ABC):
     def forward(
         self,
         embeddings_BTD: Tensor,
-        attention_BT: Tensor,
+        attention_BT: Tensor | None,
         *,
         positions_BT: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """Last hidden states (B, T, D); `attention_BT` is 1 on tokens (those in the cache first) and 0 on padding."""
+        """Last hidden states (B, T, D).
+
+        Args:
+            embeddings_BTD: What is read.
+            attention_BT: 1 on tokens (those in the cache first) and 0 on padding. None for packed rows: each
+                token then sees those of its own document, and documents begin where the positions begin anew.
+            positions_BT: Place of each token in its sequence; None counts the tokens, and not the padding.
+            cache: Keys and values of what was read before; it takes up those of this call.
+        """
 
     @abstractmethod
     def head(self, hidden_SD: Tensor) -> Tensor:
@@ -65,18 +78,20 @@ class LanguageModel(nn.Module, ABC):
 
 
 class CausalLanguageModel(LanguageModel):
-    """Any `AutoModelForCausalLM`, with its tokenizer, optionally with LoRA adapters.
+    """Any `AutoModelForCausalLM`, with its tokenizer, optionally with an adapter.
 
     Args:
         weights: Reference of pretrained weights (see `mmmed weights list`), or None for random ones.
         tokenizer: Reference of the tokenizer, where it is not beside the weights.
         config: Model configuration (``model_type`` and its fields), needed with random weights.
-        lora: Arguments of `peft.LoraConfig`, such as ``{"r": 16}``; None trains or freezes the model itself.
-        attention: Attention implementation of transformers.
+        adapter: What learns in the model's stead, such as ``{"kind": "lora", "r": 16}``: `kind` is one of lora,
+            dora, qlora, ia3 and prompt, and the rest its settings (see `mmmed.models.adaptation`). None trains or
+            freezes the model itself.
+        attention: Attention implementation of transformers; None takes the fastest that the model has.
 
     Raises:
         WeightsError: The reference cannot be resolved.
-        ConfigError: Neither weights nor a configuration is given.
+        ConfigError: Neither weights nor a configuration is given, or the adapter does not fit.
     """
 
     def __init__(
@@ -85,20 +100,33 @@ class CausalLanguageModel(LanguageModel):
         *,
         tokenizer: str | None = None,
         config: dict[str, Any] | None = None,
-        lora: dict[str, Any] | None = None,
-        attention: str = "sdpa",
+        adapter: dict[str, Any] | None = None,
+        attention: str | None = None,
     ) -> None:
         super().__init__()
+        kind = kind_of(adapter)
         self.model = _decoder(weights, config, attention=attention)
         self.tokenizer = _tokenizer(tokenizer or weights)
-        self._lora = lora
+        self.auxiliary_loss: Tensor | None = None
+        self.soft_prompt: nn.Module | None = None
+        self._adapter = adapter
         self._attention = attention
-        if lora is not None:
-            self._add_lora(lora)
+        self._folded: dict[str, Any] = {}
+        self._prompted = True
+        self._usage_E: Tensor | None = None
+        self._takes_positions = "position_ids" in inspect.signature(self.model.base_model.forward).parameters
+        if adapter is not None and kind == "prompt":
+            settings = {name: value for name, value in adapter.items() if name != "kind"}
+            vocabulary = self.model.get_input_embeddings()
+            self.soft_prompt = soft_prompt(settings, vocabulary=vocabulary, tokenizer=self.tokenizer)
+        elif adapter is not None:
+            if kind == "qlora":
+                to_four_bits(self.model)
+            add_layers(self.model, adapter)
 
     @property
     def width(self) -> int:
-        return int(self.model.config.hidden_size)
+        return int(self.model.get_input_embeddings().embedding_dim)
 
     @property
     def output_matrix(self) -> Tensor:
@@ -107,7 +135,8 @@ class CausalLanguageModel(LanguageModel):
 
     def recipe(self) -> dict[str, Any]:
         config = {"model_type": self.model.config.model_type, **self.model.config.to_diff_dict()}
-        arguments = {"weights": None, "config": config, "lora": self._lora, "attention": self._attention}
+        adapter = None if self._folded else self._adapter
+        arguments = {"weights": None, "config": config, "adapter": adapter, "attention": self._attention}
         return {"class_path": "mmmed.models.language.CausalLanguageModel", "init_args": arguments}
 
     def embed(self, ids_BT: Tensor) -> Tensor:
@@ -118,28 +147,44 @@ class CausalLanguageModel(LanguageModel):
     def forward(
         self,
         embeddings_BTD: Tensor,
-        attention_BT: Tensor,
+        attention_BT: Tensor | None,
         *,
         positions_BT: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        hidden: Tensor = self.model.base_model(
+        length = embeddings_BTD.shape[1]
+        if self.soft_prompt is not None and self._prompted:
+            if attention_BT is None:
+                raise ConfigError("a soft prompt stands in front of one document, not of packed ones; do not pack")
+            begins = cache is None or cache.get_seq_length() == 0
+            embeddings_BTD, attention_BT, positions_BT = self.soft_prompt.before(
+                embeddings_BTD, attention_BT, positions_BT=positions_BT, begins=begins
+            )
+        if positions_BT is None and attention_BT is not None:
+            positions_BT = (attention_BT.cumsum(1) - 1).clamp(min=0)[:, -embeddings_BTD.shape[1] :]
+        routed = self.training and torch.is_grad_enabled() and hasattr(self.model, "router_aux_loss_coef")
+        decoded = self.model.base_model(
             inputs_embeds=embeddings_BTD,
             attention_mask=attention_BT,
-            position_ids=positions_BT,
             past_key_values=cache,
             use_cache=cache is not None,
-        ).last_hidden_state
+            **({"position_ids": positions_BT} if self._takes_positions else {}),
+            **({"output_router_logits": True} if routed else {}),
+        )
+        self.auxiliary_loss = self._balance(decoded.router_logits, attention_BT) if routed else None
+        hidden: Tensor = decoded.last_hidden_state[:, -length:]
         return hidden
 
     def head(self, hidden_SD: Tensor) -> Tensor:
-        logits: Tensor = self.model.get_output_embeddings()(hidden_SD)
-        return logits
+        logits: Tensor = _logits_of(self.model, hidden_SD.reshape(1, -1, hidden_SD.shape[-1]))
+        return logits.reshape(*hidden_SD.shape[:-1], -1)
 
     @torch.inference_mode()
     def generate(
         self, embeddings_BTD: Tensor, attention_BT: Tensor, *, max_new_tokens: int, streamer: BaseStreamer | None = None
     ) -> Tensor:
+        if self.soft_prompt is not None and self._prompted:
+            embeddings_BTD, attention_BT, _ = self.soft_prompt.before(embeddings_BTD, attention_BT)
         generated: Tensor = self.model.generate(
             inputs_embeds=embeddings_BTD,
             attention_mask=attention_BT,
@@ -153,13 +198,85 @@ class CausalLanguageModel(LanguageModel):
         )
         return generated
 
-    def _add_lora(self, settings: dict[str, Any]) -> None:
-        from peft import LoraConfig, inject_adapter_in_model
+    def measures(self) -> dict[str, float]:
+        """What is worth logging of the last training step: the share of the busiest expert, 1 / experts at best."""
+        return {} if self._usage_E is None else {"busiest_expert": float(self._usage_E.max())}
 
-        inject_adapter_in_model(LoraConfig(**{"target_modules": "all-linear", **settings}), self.model)
+    def merge(self) -> None:
+        """Put the adapter into the weights: the model answers as before, and is saved as one without an adapter.
+
+        Raises:
+            ConfigError: It has no adapter, or one that is no part of the weights.
+        """
+        if self._adapter is None or self._folded or self.soft_prompt is not None:
+            what = "a soft prompt" if self.soft_prompt is not None else "nothing"
+            raise ConfigError(f"merge: the language model has {what} to put into its weights; give it a lora adapter")
+        self._folded = fold(self.model)
+
+    def unmerge(self) -> None:
+        """Take the adapter out of the weights again, so that it can learn on.
+
+        Raises:
+            ConfigError: It was not merged.
+        """
+        if not self._folded:
+            raise ConfigError("unmerge: the adapter is not in the weights; merge first")
+        unfold(self.model, self._folded)
+        self._folded = {}
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """The model as it is without its adapter, such as for the reference of a preference objective."""
+        self._prompted = False
+        try:
+            with switched_off(self.model):
+                yield
+        finally:
+            self._prompted = True
+
+    def _balance(self, router_logits: tuple[Tensor, ...], attention_BT: Tensor | None) -> Tensor:
+        """The library's own load-balancing loss of a mixture of experts, times the coefficient of its configuration."""
+        experts, chosen = self.model.num_experts, self.model.num_experts_per_tok
+        balance = sys.modules[type(self.model).__module__].load_balancing_loss_func
+        with torch.no_grad():
+            picked = torch.cat([logits.topk(chosen, dim=-1).indices.flatten() for logits in router_logits])
+            self._usage_E = picked.bincount(minlength=experts) / picked.numel()
+        loss: Tensor = balance(router_logits, experts, chosen, attention_BT)
+        return self.model.router_aux_loss_coef * loss
 
 
-def _decoder(weights: str | None, config: dict[str, Any] | None, *, attention: str) -> Any:
+class _HeadAlone:
+    """A causal model in the place of whose decoder stands what the decoder has already given.
+
+    What its class does after the decoder (softcaps, scales, biases, projections) so stays the library's own.
+    """
+
+    def __init__(self, model: Any, hidden_BTD: Tensor) -> None:
+        self._model = model
+        self._hidden_BTD = hidden_BTD
+
+    def __getattr__(self, name: str) -> Any:
+        return self._decoded if name == self._model.base_model_prefix else getattr(self._model, name)
+
+    def _decoded(self, *arguments: Any, **settings: Any) -> _Decoded:
+        return _Decoded([self._hidden_BTD])
+
+
+class _Decoded(tuple[Tensor]):
+    """What a decoder gives: its last hidden states, and none of what else might be asked of it."""
+
+    def __getattr__(self, name: str) -> Tensor | None:
+        return self[0] if name == "last_hidden_state" else None
+
+
+def _logits_of(model: Any, hidden_BTD: Tensor) -> Tensor:
+    logits: Tensor = (
+        type(model).forward(_HeadAlone(model, hidden_BTD), inputs_embeds=hidden_BTD, use_cache=False).logits
+    )
+    return logits
+
+
+def _decoder(weights: str | None, config: dict[str, Any] | None, *, attention: str | None) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if weights is not None:

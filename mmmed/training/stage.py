@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmmed.errors import CheckpointError, ConfigError, did_you_mean
+from mmmed.models.adaptation import is_adapter
 from mmmed.models.auxiliary import Measured, measures_of, take_auxiliary_loss
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load_weights
@@ -34,7 +35,7 @@ class Stage(lightning.LightningModule):
         name: `align` (the projector learns to speak to a frozen language model) or `instruct` (both learn).
         model: The model.
         learning_rates: Part (`vision`, `projector`, `order`, `cross_attention`, `language`) to its peak learning rate;
-            parts that are not named are frozen. A language model with LoRA trains its adapters alone.
+            parts that are not named are frozen. A language model with an adapter trains that alone.
         optimizer: Makes the optimizer from parameter groups.
         objective: The loss; None is the cross-entropy of the answers.
         warmup: Share of the steps in which the learning rate rises.
@@ -204,10 +205,10 @@ def trainable_parameters(model: VisionLanguageModel, part: str) -> list[nn.Param
 
 
 def _set_trainable(module: nn.Module, learns: bool) -> None:
-    """Let a part learn or not; where it has LoRA adapters, those alone."""
-    adapters = any("lora_" in name for name, _ in module.named_parameters())
+    """Let a part learn or not; where it has adapters, those alone."""
+    adapters = any(is_adapter(name) for name, _ in module.named_parameters())
     for name, parameter in module.named_parameters():
-        parameter.requires_grad_(learns and (not adapters or "lora_" in name))
+        parameter.requires_grad_(learns and (not adapters or is_adapter(name)))
 
 
 def _freeze_before(vision: VisionEncoder, last_blocks: int, *, learns: bool) -> None:

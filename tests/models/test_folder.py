@@ -23,7 +23,7 @@ from mmmed.processing.processor import Processor
 from mmmed.records import Example
 
 MakeModel = Callable[..., VisionLanguageModel]
-LORA = {"r": 2, "lora_dropout": 0.1}
+LORA = {"kind": "lora", "r": 2, "lora_dropout": 0.1}
 
 
 def keep(model: VisionLanguageModel, folder: Path) -> Path:
@@ -42,7 +42,7 @@ def ask(make_processor: Callable[..., Processor], examples: list[Example]) -> Ca
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"vision": False}, {"lora": LORA}, {"tie_word_embeddings": True}, {"select": "cls_patch"}],
+    [{}, {"vision": False}, {"adapter": LORA}, {"tie_word_embeddings": True}, {"select": "cls_patch"}],
     ids=lambda settings: next(iter(settings), "plain"),
 )
 def test_a_loaded_model_equals_the_saved_one(
@@ -110,7 +110,7 @@ def test_weights_go_into_a_model_with_fresh_adapters(
     make_model: MakeModel, ask: Callable[[VisionLanguageModel], Batch], tmp_path: Path
 ) -> None:
     trained = make_model(seed=1)
-    adapted = make_model(seed=2, lora=LORA)
+    adapted = make_model(seed=2, adapter=LORA)
     load_weights(adapted, keep(trained, tmp_path / "model"))
     batch = ask(trained)
     with torch.no_grad():
@@ -118,11 +118,11 @@ def test_weights_go_into_a_model_with_fresh_adapters(
 
 
 def test_trained_adapters_go_into_a_model_with_adapters(make_model: MakeModel, tmp_path: Path) -> None:
-    trained = make_model(seed=1, lora=LORA)
+    trained = make_model(seed=1, adapter=LORA)
     for name, parameter in trained.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(parameter)
-    adapted = make_model(seed=2, lora=LORA)
+    adapted = make_model(seed=2, adapter=LORA)
     load_weights(adapted, keep(trained, tmp_path / "model"))
     state = adapted.state_dict()
     assert all(torch.equal(state[key], value) for key, value in trained.state_dict().items())
@@ -136,8 +136,8 @@ def test_trained_adapters_go_into_a_model_with_adapters(make_model: MakeModel, t
         ({}, {"num_hidden_layers": 3}),
         ({}, {"vision": False}),
         ({"vision": False}, {}),
-        ({"lora": LORA}, {}),
-        ({"lora": LORA}, {"lora": {"r": 4}}),
+        ({"adapter": LORA}, {}),
+        ({"adapter": LORA}, {"adapter": {"kind": "lora", "r": 4}}),
     ],
 )
 def test_another_architecture_is_refused(

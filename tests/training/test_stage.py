@@ -128,7 +128,7 @@ def test_only_what_is_named_changes(make_model: MakeModel, examples: list[Exampl
 
 
 def test_of_a_part_with_adapters_the_adapters_alone_learn(make_model: MakeModel) -> None:
-    stage = Stage("instruct", make_model(lora={"r": 2}), {"language": 1e-3}, adam)
+    stage = Stage("instruct", make_model(adapter={"kind": "lora", "r": 2}), {"language": 1e-3}, adam)
     names = [name for name, one in stage.model.named_parameters() if one.requires_grad]
     assert names
     assert all("lora_" in name for name in names)
@@ -164,14 +164,16 @@ def test_a_checkpoint_keeps_what_learns_and_its_running_statistics(make_model: M
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_checkpoint_of_adapters_is_small(make_model: MakeModel, tied: bool) -> None:
-    model = make_model(lora={"r": 2}, tie_word_embeddings=tied)
+    model = make_model(adapter={"kind": "lora", "r": 2}, tie_word_embeddings=tied)
     stage = Stage("instruct", model, {"projector": 1e-3, "language": 1e-3}, adam)
     checkpoint = {"state_dict": stage.state_dict()}
     stage.on_save_checkpoint(checkpoint)
     assert all("lora_" in key or ".projector." in key for key in checkpoint["state_dict"])
 
 
-@pytest.mark.parametrize("settings", [{"hidden_size": 64}, {"lora": {"r": 2}}, {"num_hidden_layers": 1}])
+@pytest.mark.parametrize(
+    "settings", [{"hidden_size": 64}, {"adapter": {"kind": "lora", "r": 2}}, {"num_hidden_layers": 1}]
+)
 def test_a_checkpoint_of_another_configuration_is_refused(make_model: MakeModel, settings: dict[str, Any]) -> None:
     rates = {"projector": 1e-3, "language": 1e-3}
     checkpoint = {"state_dict": Stage("instruct", make_model(), rates, adam).state_dict()}
