@@ -19,7 +19,7 @@ IMAGE_PLACEHOLDER = "<image>"
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
-Speaker = Literal["system", "user", "assistant"]
+Speaker = Literal["system", "user", "assistant", "document"]
 
 
 @runtime_checkable
@@ -39,15 +39,17 @@ class Turn:
     """Who speaks and what; each `<image>` in the text stands for the example's next image.
 
     Args:
-        speaker: Who.
+        speaker: Who; a `document` is nobody's, a text to model the language of, and stands alone in its example.
         text: What.
         blanks: The parts of an assistant's form that are to be filled in, in order. Where there are any, they
             alone are learned and the form around them is given; where there are none, the whole turn is.
+        rejected: Of a last assistant turn, the answer that was held to be worse; preferences are learned from both.
     """
 
     speaker: Speaker
     text: str
     blanks: tuple[str, ...] = ()
+    rejected: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,12 +30,14 @@ class ModelInput:
         ids: Token ids (T,); every image is a run of `tokens_per_image` image ids.
         supervised: Which tokens the loss is taken on (T,).
         pixels: Normalised images (N, C, H, W), N = 0 for text alone.
+        rejected: The same conversation with the answer that was held to be worse, where there is one.
     """
 
     id: str
     ids: Tensor
     supervised: Tensor
     pixels: Tensor
+    rejected: ModelInput | None = None
 
 
 class Processor:
@@ -49,6 +51,7 @@ class Processor:
         max_length: Longest sequence in tokens; a longer one is refused, never cut in silence.
         system: System prompt of conversations that bring none; None leaves it to the chat template, and an
             empty text suppresses the template's own.
+        template: Name of the chat template; None takes the tokenizer's own, with which it is saved.
     """
 
     def __init__(
@@ -59,8 +62,9 @@ class Processor:
         tokens_per_image: int,
         max_length: int = 2048,
         system: str | None = None,
+        template: str | None = None,
     ) -> None:
-        self.prompt = ChatPrompt(tokenizer)
+        self.prompt = ChatPrompt(tokenizer, template=template)
         self.transform = transform
         self.tokens_per_image = tokens_per_image
         self.max_length = max_length
@@ -81,7 +85,12 @@ class Processor:
         tokens = self._conversation(example)
         if not any(tokens.supervised):
             raise RecordError(f"{example.source}:{example.id}: no token is supervised; give it an assistant turn")
-        return self._assemble(example, tokens.ids, tokens.supervised)
+        made = self._assemble(example, tokens.ids, tokens.supervised)
+        worse = with_rejected(example)
+        if worse is None:
+            return made
+        other = self._conversation(worse)
+        return replace(made, rejected=self._assemble(worse, other.ids, other.supervised, pixels=made.pixels))
 
     def supervised_ids(self, example: Example) -> list[int]:
         """Token ids that `training` supervises, without touching the images."""
@@ -108,6 +117,12 @@ class Processor:
         return torch.stack([to_pixels(image.open(), self.transform) for image in images])
 
     def _conversation(self, example: Example) -> TokenizedPrompt:
+        if any(turn.speaker == "document" for turn in example.turns):
+            if len(example.turns) > 1 or example.images:
+                raise RecordError(
+                    f"{example.source}:{example.id}: a document stands alone; drop other turns and images"
+                )
+            return self.prompt.document(example.turns[0].text)
         if example.turns and example.turns[0].speaker == "assistant":
             raise RecordError(f"{example.source}:{example.id}: begins with the assistant; begin it with a user turn")
         return self.prompt.conversation(self._turns(example.turns))
@@ -128,7 +143,9 @@ class Processor:
             raise RecordError(f"{example.source}:{example.id}: no question to answer; end it with a user turn")
         return turns
 
-    def _assemble(self, example: Example, ids: list[int], supervised: list[bool]) -> ModelInput:
+    def _assemble(
+        self, example: Example, ids: list[int], supervised: list[bool], *, pixels: Tensor | None = None
+    ) -> ModelInput:
         tokens = torch.tensor(ids)
         repeats = torch.where(tokens == self.image_id, self.tokens_per_image, 1)
         tokens, mask = tokens.repeat_interleave(repeats), torch.tensor(supervised).repeat_interleave(repeats)
@@ -137,7 +154,9 @@ class Processor:
                 f"{example.source}:{example.id}: {len(tokens)} tokens, more than max_length {self.max_length}; "
                 "shorten the text or raise max_length"
             )
-        return ModelInput(f"{example.source}:{example.id}", tokens, mask, self.pixels(example.images))
+        if pixels is None:
+            pixels = self.pixels(example.images)
+        return ModelInput(f"{example.source}:{example.id}", tokens, mask, pixels)
 
 
 def without_images(example: Example) -> Example:
@@ -146,3 +165,19 @@ def without_images(example: Example) -> Example:
         return example
     turns = tuple(replace(turn, text=turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in example.turns)
     return replace(example, turns=turns, images=())
+
+
+def with_rejected(example: Example) -> Example | None:
+    """The same conversation ending in the answer that was held to be worse, or None where there is none.
+
+    Raises:
+        RecordError: A turn other than a last one of the assistant has such an answer, or it is a form with blanks.
+    """
+    if not any(turn.rejected for turn in example.turns):
+        return None
+    *before, last = example.turns
+    if last.speaker != "assistant" or last.blanks or any(turn.rejected for turn in before):
+        raise RecordError(
+            f"{example.source}:{example.id}: only a last assistant turn without blanks can have a rejected answer"
+        )
+    return replace(example, turns=(*before, Turn("assistant", last.rejected)), options=())

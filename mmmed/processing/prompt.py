@@ -12,19 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from mmmed.errors import ConfigError, RecordError
+from mmmed.errors import ConfigError, RecordError, did_you_mean
+from mmmed.processing.templates import TEMPLATES
 from mmmed.records import IMAGE_PLACEHOLDER, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-PLAIN_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{% if message['role'] == 'system' %}{{ message['content'] + '\n' }}"
-    "{% elif message['role'] == 'user' %}{{ 'Question: ' + message['content'] + '\nAnswer:' }}"
-    "{% else %}{{ ' ' + message['content'] + eos_token + '\n' }}{% endif %}{% endfor %}"
-)
-"""Fallback for base models without a chat template of their own."""
 
 
 class Span(NamedTuple):
@@ -47,18 +40,21 @@ class ChatPrompt:
 
     Args:
         tokenizer: A fast tokenizer; `<image>` is added to it as a special token where it is missing.
+        template: Name of a chat template (one of `TEMPLATES`) in the place of the tokenizer's own; None takes its
+            own, or `plain` where it has none.
 
     Raises:
-        ConfigError: The tokenizer gives no character offsets, or has no end-of-sequence token.
+        ConfigError: The tokenizer gives no character offsets, has no end-of-sequence token, or lacks tokens that
+            the template is made of; or there is no such template.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, template: str | None = None) -> None:
         if not tokenizer.is_fast:
             raise ConfigError(f"{type(tokenizer).__name__} gives no character offsets; use a fast tokenizer")
         if tokenizer.eos_token is None:
             raise ConfigError(f"{type(tokenizer).__name__} has no end-of-sequence token; set eos_token")
-        if tokenizer.chat_template is None:
-            tokenizer.chat_template = PLAIN_TEMPLATE
+        if template is not None or tokenizer.chat_template is None:
+            _dress(tokenizer, template or "plain")
         if IMAGE_PLACEHOLDER not in tokenizer.get_vocab():
             # Added to those there are, not in their place: a template's turns may end with one of them.
             tokenizer.add_special_tokens(
@@ -81,6 +77,14 @@ class ChatPrompt:
             for start, end in encoding["offset_mapping"]
         ]
         return TokenizedPrompt(list(encoding["input_ids"]), supervised)
+
+    def document(self, text: str) -> TokenizedPrompt:
+        """Tokenise a text that is no conversation, begun as the tokenizer begins texts; all but that is learned."""
+        ids = list(self.tokenizer(text.strip())["input_ids"])
+        begun = bool(ids) and ids[0] == self.tokenizer.bos_token_id
+        if ids[-1:] != [self.tokenizer.eos_token_id]:
+            ids.append(self.tokenizer.eos_token_id)
+        return TokenizedPrompt(ids, [index > 0 or not begun for index in range(len(ids))])
 
     def before_answer(self, turns: Sequence[Turn]) -> list[int]:
         """Token ids up to where the assistant's next word begins; `turns` ends with the user's."""
@@ -147,6 +151,19 @@ class ChatPrompt:
         if not stops:
             return 0
         return len(tail) - len(tail.lstrip(" \n")) + max(map(len, stops))
+
+
+def _dress(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    if name not in TEMPLATES:
+        raise ConfigError(f"unknown chat template {name!r}{did_you_mean(name, TEMPLATES)}")
+    template = TEMPLATES[name]
+    if missing := [token for token in template.needs if token not in tokenizer.get_vocab()]:
+        raise ConfigError(
+            f"chat template {name} is made of {missing[0]}, which the tokenizer lacks; choose another one"
+        )
+    tokenizer.chat_template = template.jinja
+    if template.needs:
+        tokenizer.eos_token = template.needs[-1]
 
 
 def _blank_spans(turn: Turn, form: Span, text: str) -> list[Span]:

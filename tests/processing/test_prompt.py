@@ -3,31 +3,42 @@
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer, models, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mmmed.errors import ConfigError, RecordError
-from mmmed.processing.prompt import PLAIN_TEMPLATE, ChatPrompt
+from mmmed.processing.prompt import ChatPrompt
+from mmmed.processing.templates import TEMPLATES
 from mmmed.records import Turn
 
-LLAMA_2 = (
-    "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] %}{% set rest = messages[1:] %}"
-    "{% else %}{% set system = '' %}{% set rest = messages %}{% endif %}"
-    "{% for message in rest %}{% if message['role'] == 'user' %}"
-    "{{ bos_token + '[INST] ' + ('<<SYS>>\n' + system + '\n<</SYS>>\n\n' if loop.first and system else '')"
-    " + message['content'] + ' [/INST]' }}"
-    "{% else %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
+STOPS = {"chatml": "<|im_end|>", "llama2": " </s>"} | dict.fromkeys(
+    ("plain", "vicuna", "mistral", "minigpt4", "xraygpt", "llava_med_v1"), "</s>"
 )
-VICUNA = (
-    "{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'] + ' ' }}"
-    "{% elif message['role'] == 'user' %}{{ 'USER: ' + message['content'] + ' ' }}"
-    "{% else %}{{ 'ASSISTANT: ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
-TEMPLATES = {"chatml": None, "llama 2": LLAMA_2, "vicuna": VICUNA, "plain": PLAIN_TEMPLATE}
-STOPS = {"chatml": "<|im_end|>", "llama 2": " </s>", "vicuna": "</s>", "plain": "</s>"}
+SYSTEM = "Answer yes or no."
+# What each system's own code writes for the conversation below, but for the marks of a turn's end.
+FORMS = {
+    "plain": "<s>Answer yes or no.\nQuestion: <image>\nIs it yes or no, yes?\nAnswer: yes</s>\n"
+    "Question: And <image> is the yes still yes?\nAnswer: no, not yes</s>\n",
+    "chatml": "<|im_start|>system\nAnswer yes or no.<|im_end|>\n<|im_start|>user\n<image>\nIs it yes or no, yes?"
+    "<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n<|im_start|>user\nAnd <image> is the yes still yes?<|im_end|>\n"
+    "<|im_start|>assistant\nno, not yes<|im_end|>\n",
+    "llama2": "<s>[INST] <<SYS>>\nAnswer yes or no.\n<</SYS>>\n\n<image>\nIs it yes or no, yes? [/INST] yes </s>"
+    "<s>[INST] And <image> is the yes still yes? [/INST] no, not yes </s>",
+    "vicuna": "<s>Answer yes or no. USER: <image>\nIs it yes or no, yes? ASSISTANT: yes</s>"
+    "USER: And <image> is the yes still yes? ASSISTANT: no, not yes</s>",
+    "mistral": "<s>[INST] Answer yes or no.\n\n<image>\nIs it yes or no, yes? [/INST] yes</s>"
+    "[INST] And <image> is the yes still yes? [/INST] no, not yes</s>",
+    "minigpt4": "<s>Answer yes or no.###Human: <Img><image></Img> Is it yes or no, yes? ###Assistant: yes</s>"
+    "###Human: And <Img><image></Img> is the yes still yes? ###Assistant: no, not yes</s>",
+    "xraygpt": "<s>Answer yes or no.###Patient: <Img><image></Img> Is it yes or no, yes? ###Doctor: yes</s>"
+    "###Patient: And <Img><image></Img> is the yes still yes? ###Doctor: no, not yes</s>",
+    "llava_med_v1": "<s>Answer yes or no.\n\n### Human: <im_start><image><im_end>\nIs it yes or no, yes?\n"
+    "### Assistant: yes</s>\n### Human: And <im_start><image><im_end> is the yes still yes?\n"
+    "### Assistant: no, not yes</s>\n",
+}
 
 CONVERSATION = (
-    Turn("system", "Answer yes or no."),
+    Turn("system", SYSTEM),
     Turn("user", "<image>\nIs it yes or no, yes?"),
     Turn("assistant", "yes"),
     Turn("user", "And <image> is the yes still yes?"),
@@ -51,10 +62,9 @@ def prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> ChatPrompt:
 
 
 def dressed(tokenizer: PreTrainedTokenizerBase, template: str) -> ChatPrompt:
-    if template != "chatml":
-        tokenizer.chat_template = TEMPLATES[template]
-        tokenizer.eos_token = "</s>"
-    return ChatPrompt(tokenizer)
+    tokenizer.chat_template = None
+    tokenizer.eos_token = "</s>"
+    return ChatPrompt(tokenizer, template=template)
 
 
 def supervised_texts(prompt: ChatPrompt, turns: tuple[Turn, ...]) -> list[str]:
@@ -72,6 +82,57 @@ def supervised_texts(prompt: ChatPrompt, turns: tuple[Turn, ...]) -> list[str]:
 def test_exactly_the_answers_and_their_stops_are_supervised(prompt: ChatPrompt, template: str) -> None:
     stop = STOPS[template]
     assert supervised_texts(prompt, CONVERSATION) == [f"yes{stop}", f"no, not yes{stop}"]
+
+
+def test_a_named_template_writes_what_its_system_does(prompt: ChatPrompt, template: str) -> None:
+    assert prompt.tokenizer.decode(prompt.conversation(CONVERSATION).ids) == FORMS[template]
+    opening = prompt.tokenizer.decode(prompt.before_answer(CONVERSATION[:-1]))
+    assert FORMS[template].startswith(opening)
+    assert FORMS[template][len(opening) :].strip().removesuffix(STOPS[template].strip()).strip() == "no, not yes"
+
+
+def test_every_named_template_is_tested() -> None:
+    assert set(TEMPLATES) == set(FORMS) == set(STOPS)
+
+
+def test_a_named_template_stands_in_the_place_of_the_tokenizers_own_and_is_saved_with_it(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    prompt = ChatPrompt(tokenizer, template="vicuna")
+    prompt.tokenizer.save_pretrained(tmp_path)
+    again = ChatPrompt(AutoTokenizer.from_pretrained(tmp_path))
+    assert again.conversation(CONVERSATION) == prompt.conversation(CONVERSATION)
+    assert "USER: " in again.tokenizer.decode(again.before_answer(CONVERSATION[:-1]))
+
+
+def test_a_template_ends_answers_with_the_token_that_ends_generation(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.eos_token = "</s>"
+    assert ChatPrompt(tokenizer, template="chatml").tokenizer.eos_token == "<|im_end|>"
+
+
+def test_an_unknown_template_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ConfigError, match=r"unknown chat template 'vicunna' \(did you mean 'vicuna'\?\)"):
+        ChatPrompt(tokenizer, template="vicunna")
+
+
+def test_a_template_of_tokens_that_the_tokenizer_lacks_is_refused() -> None:
+    bare = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE({"a": 0, "</s>": 1}, [])), eos_token="</s>", bos_token="</s>"
+    )
+    with pytest.raises(ConfigError, match=r"chat template chatml is made of <\|im_start\|>, which the tokenizer lacks"):
+        ChatPrompt(bare, template="chatml")
+
+
+def test_all_of_a_document_but_its_beginning_is_supervised(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokens = ChatPrompt(tokenizer).document(" Normal heart size. ")
+    assert tokenizer.decode(tokens.ids) == "Normal heart size.<|im_end|>"
+    assert all(tokens.supervised)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    begun = ChatPrompt(tokenizer).document("Normal heart size.")
+    assert tokenizer.decode(begun.ids) == "<s>Normal heart size.<|im_end|>"
+    assert begun.supervised == [False, *[True] * (len(begun.ids) - 1)]
 
 
 def test_white_space_around_an_answer_changes_nothing(prompt: ChatPrompt) -> None:
