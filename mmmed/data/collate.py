@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from mmmed.errors import RecordError
 from mmmed.models.vlm import Batch
 from mmmed.processing.processor import ModelInput
 
@@ -15,8 +16,17 @@ def pad(inputs: Sequence[ModelInput], *, image_id: int, left: bool = False) -> B
 
     Returns:
         A batch whose images stand in reading order.
+
+    Raises:
+        RecordError: Some examples are preferences and others are not.
     """
     side = "left" if left else "right"
+    rejected = [one.rejected for one in inputs if one.rejected is not None]
+    if 0 < len(rejected) < len(inputs):
+        alone = next(one for one in inputs if one.rejected is None)
+        raise RecordError(
+            f"{alone.id}: no rejected answer, as others of its batch have; train preferences by themselves"
+        )
 
     def padded(sequences: list[Tensor]) -> Tensor:
         return pad_sequence(sequences, batch_first=True, padding_side=side)
@@ -28,4 +38,5 @@ def pad(inputs: Sequence[ModelInput], *, image_id: int, left: bool = False) -> B
         supervised_BT=padded([one.supervised for one in inputs]),
         is_image_BT=ids_BT == image_id,
         pixels_NCHW=torch.cat([one.pixels for one in inputs]),
+        rejected=pad(rejected, image_id=image_id, left=left) if rejected else None,
     )

@@ -22,12 +22,14 @@ def merge(examples: Sequence[Example], *, most_turns: int, seed: int, join: Join
         seed: Of the order.
         join: `closed` joins closed questions with the same options alone, since a free-text answer, or one of other
             options, would give away the answers of those after it. `all` joins whatever is asked about the same
-            images, for objectives that read no answer before another.
+            images, for objectives that read no answer before another. An answer that is compared with a worse one
+            stays alone.
     """
     groups: dict[tuple[object, ...], list[Example]] = {}
     for example in examples:
         names = tuple(image.name for image in example.images)
-        joins = names and (join == "all" or example.options)
+        compared = any(turn.rejected for turn in example.turns)
+        joins = names and not compared and (join == "all" or example.options)
         alone = () if joins else (example.id,)
         options = example.options if join == "closed" else ()
         groups.setdefault((example.source, names, options, alone), []).append(example)

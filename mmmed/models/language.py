@@ -13,7 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from mmmed.errors import ConfigError
-from mmmed.models.adaptation import add_layers, fold, kind_of, soft_prompt, switched_off, to_four_bits, unfold
+from mmmed.models.adaptation import (
+    SoftPrompt,
+    add_layers,
+    fold,
+    kind_of,
+    soft_prompt,
+    switched_off,
+    to_four_bits,
+    unfold,
+)
+from mmmed.models.auxiliary import Auxiliary
 from mmmed.models.weights import language_folder, resolve
 
 if TYPE_CHECKING:
@@ -77,7 +87,7 @@ class LanguageModel(nn.Module, ABC):
         """Greedy continuation (B, up to max_new_tokens) of left-padded embeddings."""
 
 
-class CausalLanguageModel(LanguageModel):
+class CausalLanguageModel(LanguageModel, Auxiliary):
     """Any `AutoModelForCausalLM`, with its tokenizer, optionally with an adapter.
 
     Args:
@@ -107,8 +117,7 @@ class CausalLanguageModel(LanguageModel):
         kind = kind_of(adapter)
         self.model = _decoder(weights, config, attention=attention)
         self.tokenizer = _tokenizer(tokenizer or weights)
-        self.auxiliary_loss: Tensor | None = None
-        self.soft_prompt: nn.Module | None = None
+        self.soft_prompt: SoftPrompt | None = None
         self._adapter = adapter
         self._attention = attention
         self._folded: dict[str, Any] = {}
@@ -160,6 +169,8 @@ class CausalLanguageModel(LanguageModel):
             embeddings_BTD, attention_BT, positions_BT = self.soft_prompt.before(
                 embeddings_BTD, attention_BT, positions_BT=positions_BT, begins=begins
             )
+        if attention_BT is None and not self._takes_positions:
+            raise ConfigError(f"{self.model.config.model_type} reads no positions, which tell packed documents apart")
         if positions_BT is None and attention_BT is not None:
             positions_BT = (attention_BT.cumsum(1) - 1).clamp(min=0)[:, -embeddings_BTD.shape[1] :]
         routed = self.training and torch.is_grad_enabled() and hasattr(self.model, "router_aux_loss_coef")
@@ -198,9 +209,9 @@ class CausalLanguageModel(LanguageModel):
         )
         return generated
 
-    def measures(self) -> dict[str, float]:
+    def measures(self) -> dict[str, Tensor]:
         """What is worth logging of the last training step: the share of the busiest expert, 1 / experts at best."""
-        return {} if self._usage_E is None else {"busiest_expert": float(self._usage_E.max())}
+        return {} if self._usage_E is None else {"busiest_expert": self._usage_E.max()}
 
     def merge(self) -> None:
         """Put the adapter into the weights: the model answers as before, and is saved as one without an adapter.
@@ -241,8 +252,8 @@ class CausalLanguageModel(LanguageModel):
         with torch.no_grad():
             picked = torch.cat([logits.topk(chosen, dim=-1).indices.flatten() for logits in router_logits])
             self._usage_E = picked.bincount(minlength=experts) / picked.numel()
-        loss: Tensor = balance(router_logits, experts, chosen, attention_BT)
-        return self.model.router_aux_loss_coef * loss
+        loss: Tensor = self.model.router_aux_loss_coef * balance(router_logits, experts, chosen, attention_BT)
+        return loss
 
 
 class _HeadAlone:

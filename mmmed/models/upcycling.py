@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from mmmed.errors import ConfigError
+from mmmed.models.adaptation import is_adapter
 from mmmed.models.decoder import decoder_layers
 from mmmed.models.experts import MixtureOfExperts
 from mmmed.models.language import CausalLanguageModel
@@ -101,8 +102,8 @@ class SparseLanguageModel(CausalLanguageModel):
         **settings: Any,
     ) -> None:
         super().__init__(weights, **settings)
-        if any("lora_" in name for name, _ in self.named_parameters()):
-            raise ConfigError("a mixture of experts learns its router, which adapters leave frozen; set lora: null")
+        if any(is_adapter(name) for name, _ in self.named_parameters()):
+            raise ConfigError("a mixture of experts learns its router, which adapters leave frozen; set adapter: null")
         self._mixture: dict[str, Any] = {
             "experts": experts,
             "top_k": top_k,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,6 +44,7 @@ class Batch:
         supervised_BT: Tokens whose prediction is trained.
         is_image_BT: Places of image features.
         pixels_NCHW: All images, in reading order.
+        rejected: The same conversations with the answers that were held to be worse, for preferences.
     """
 
     ids_BT: Tensor
@@ -51,13 +52,15 @@ class Batch:
     supervised_BT: Tensor
     is_image_BT: Tensor
     pixels_NCHW: Tensor
+    rejected: Batch | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self._tensors()))
+        tensors = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
+        return replace(self, **tensors, rejected=self.rejected.to(device) if self.rejected is not None else None)
 
-    def _tensors(self) -> Iterator[Tensor]:
-        yield from (self.ids_BT, self.attention_BT, self.supervised_BT, self.is_image_BT, self.pixels_NCHW)
+
+_TENSORS = ("ids_BT", "attention_BT", "supervised_BT", "is_image_BT", "pixels_NCHW")
 
 
 class VisionLanguageModel(nn.Module):
@@ -90,6 +93,8 @@ class VisionLanguageModel(nn.Module):
             raise ConfigError("vision and projector go together: give both, or set both to null for text alone")
         if cross_attention is not None and vision is None:
             raise ConfigError("cross_attention looks at images: give vision and projector, or set it to null as well")
+        if cross_attention is not None and getattr(language, "soft_prompt", None) is not None:
+            raise ConfigError("a soft prompt moves the text that cross_attention keeps count of; use another adapter")
         if order is not None and order < 1:
             raise ConfigError(f"order is {order}; expected the most pictures of an example, or null for none")
         self.language = language

@@ -42,7 +42,7 @@ def data_hash(examples: Iterable[Example]) -> str:
     digest = hashlib.sha256()
     for example in examples:
         names = [Path(image.name).name for image in example.images]
-        turns = [(turn.speaker, turn.text) for turn in example.turns]
+        turns = [(turn.speaker, turn.text, *filter(None, [turn.rejected])) for turn in example.turns]
         record = (example.source, example.id, example.patient, example.split, names, turns, example.options)
         digest.update(json.dumps(record, ensure_ascii=False).encode())
     return digest.hexdigest()

@@ -25,14 +25,15 @@ from mmmed.training.schedule import warm_cosine
 
 _log = logging.getLogger(__name__)
 
-STAGES = ("align", "instruct")
+STAGES = ("align", "instruct", "language", "preference")
 
 
 class Stage(lightning.LightningModule):
     """Trains the named parts of a model on the words of its answers; every other part is frozen.
 
     Args:
-        name: `align` (the projector learns to speak to a frozen language model) or `instruct` (both learn).
+        name: `language` (the language model learns from texts), `align` (the projector learns to speak to a frozen
+            language model), `instruct` (both learn to answer) or `preference` (answers are told from worse ones).
         model: The model.
         learning_rates: Part (`vision`, `projector`, `order`, `cross_attention`, `language`) to its peak learning rate;
             parts that are not named are frozen. A language model with an adapter trains that alone.
@@ -45,6 +46,7 @@ class Stage(lightning.LightningModule):
         system: System prompt; None leaves it to the chat template, an empty text suppresses the template's.
         last_blocks: Of the vision part, only so many blocks learn, counted from the end, with what follows them;
             None is all of it.
+        template: Name of a chat template, such as `vicuna`; None takes the tokenizer's own.
 
     Raises:
         ConfigError: Unknown stage or part, nothing to train, or more blocks than the encoder has.
@@ -64,6 +66,7 @@ class Stage(lightning.LightningModule):
         max_length: int = 2048,
         system: str | None = None,
         last_blocks: int | None = None,
+        template: str | None = None,
     ) -> None:
         super().__init__()
         if name not in STAGES:
@@ -82,6 +85,7 @@ class Stage(lightning.LightningModule):
             tokens_per_image=model.tokens_per_image,
             max_length=max_length,
             system=system,
+            template=template,
         )
         if init_from is not None:
             load_weights(model, Path(init_from))
@@ -169,7 +173,11 @@ class Stage(lightning.LightningModule):
         named = self.model.named_parameters(remove_duplicate=False)
         frozen = {f"model.{name}" for name, one in named if not one.requires_grad}
         return {
-            key: value for key, value in self.state_dict().items() if key not in frozen and key.startswith(tuple(parts))
+            key: value
+            for key, value in self.state_dict().items()
+            # What is kept beside a weight in 4 bits is named after it, and frozen with it.
+            if key not in frozen and f"{key.partition('.weight.')[0]}.weight" not in frozen
+            if key.startswith(tuple(parts))
         }
 
     def _freeze(self) -> None:

@@ -124,7 +124,7 @@ def test_adapters_beside_a_router_are_refused(
     make_model: Callable[..., VisionLanguageModel], tokenizer_folder: Path
 ) -> None:
     with pytest.raises(ConfigError, match="adapters leave frozen"):
-        sparse(make_model, tokenizer_folder, lora={"r": 2})
+        sparse(make_model, tokenizer_folder, adapter={"kind": "lora", "r": 2})
 
 
 def sparse(make_model: Callable[..., VisionLanguageModel], tokenizer: Path, **settings: Any) -> SparseLanguageModel:

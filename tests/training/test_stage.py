@@ -117,6 +117,33 @@ def test_cross_attention_learns_beside_a_frozen_language_model(
     assert model.cross_attention.blocks[0].alpha_cross_attn.item() != 0
 
 
+def test_the_balance_of_experts_is_learned_and_logged_beside_the_loss(
+    make_model: MakeModel, examples: list[Example], tmp_path: Path
+) -> None:
+    model = make_model(model_type="mixtral", num_local_experts=4, num_experts_per_tok=1, router_aux_loss_coef=0.5)
+    stage = Stage("instruct", model, {"language": 1e-3}, adam)
+    runner = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    runner.fit(stage, datamodule=OneBatch(examples))
+    told = runner.callback_metrics
+    assert float(told["train/auxiliary_loss"]) > 0.1
+    assert 0.25 <= float(told["train/language/busiest_expert"]) <= 1
+
+
+def test_a_checkpoint_of_adapters_on_four_bits_leaves_the_bits_out(make_model: MakeModel) -> None:
+    model = make_model(adapter={"kind": "qlora", "r": 2}, hidden_size=64)
+    stage = Stage("instruct", model, {"language": 1e-3}, adam)
+    checkpoint = {"state_dict": stage.state_dict()}
+    stage.on_save_checkpoint(checkpoint)
+    assert checkpoint["state_dict"]
+    assert all("lora_" in key for key in checkpoint["state_dict"])
+
+
+def test_a_soft_prompt_learns_alone(make_model: MakeModel) -> None:
+    stage = Stage("instruct", make_model(adapter={"kind": "prompt"}), {"language": 1e-3}, adam)
+    names = [name for name, one in stage.model.named_parameters() if one.requires_grad]
+    assert names == ["language.soft_prompt.prompt_PD"]
+
+
 def test_only_what_is_named_changes(make_model: MakeModel, examples: list[Example], tmp_path: Path) -> None:
     stage = Stage("align", make_model(), {"projector": 1e-2}, adam)
     before = {key: value.clone() for key, value in stage.model.state_dict().items()}
