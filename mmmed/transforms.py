@@ -8,10 +8,14 @@ from typing import Literal
 
 Interpolation = Literal["bicubic", "bilinear"]
 
+Fit = Literal["letterbox", "pad", "crop", "stretch"]
+"""How a picture becomes a square: shrunk into it with bars, padded to one and resized (LLaVA-1.5), its middle cut
+out (CLIP), or resized without regard to its proportions (SigLIP)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTransform:
-    """What a picture goes through before the encoder: letterboxed to a square, scaled to [0, 1], normalised.
+    """What a picture goes through before the encoder: made a square, scaled to [0, 1], normalised.
 
     Args:
         size: Side of the square, in pixels.
@@ -20,6 +24,7 @@ class ImageTransform:
         interpolation: How the picture is resized.
         fill: Colour of the letterbox bars, in [0, 1]; black, as the surround of a film, unless a checkpoint was
             trained otherwise.
+        fit: How the picture becomes a square; checkpoints of others say what they were trained with.
     """
 
     size: int
@@ -27,3 +32,4 @@ class ImageTransform:
     std: tuple[float, float, float]
     interpolation: Interpolation = "bicubic"
     fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    fit: Fit = "letterbox"

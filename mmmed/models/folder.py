@@ -87,18 +87,33 @@ def load(folder: Path) -> ModelFolder:
     Raises:
         CheckpointError: It is no such folder, or its weights do not fit its recipe.
     """
-    content = _content(folder)
-    recipe = content["model"]
-    recipe["language"]["init_args"]["tokenizer"] = str(folder)
+    content = read_content(folder)
+    model = build(content, tokenizer=folder)
+    _fill(model, folder)
+    return ModelFolder(model.eval(), content["processor"], content["provenance"])
+
+
+def build(content: Mapping[str, Any], *, tokenizer: Path) -> VisionLanguageModel:
+    """Build the model that the content of a folder's recipe file describes, with weights still to be filled in.
+
+    Args:
+        content: As `read_content` gives it.
+        tokenizer: Folder of the tokenizer.
+
+    Raises:
+        CheckpointError: The recipe asks for what is no model part of mmmed.
+    """
+    recipe = dict(content["model"])
     order = recipe.pop("order", None)
-    parts = {name: _build(part) for name, part in recipe.items() if part is not None}
+    recipe = {name: dict(part) for name, part in recipe.items() if part is not None}
+    recipe["language"]["init_args"] = {**recipe["language"]["init_args"], "tokenizer": str(tokenizer)}
+    parts = {name: _build(part) for name, part in recipe.items()}
     model = VisionLanguageModel(
         parts["language"], parts.get("vision"), parts.get("projector"), parts.get("cross_attention"), order
     )
     if model.vision is not None:
         model.vision.transform = _transform(content["transform"])
-    _fill(model, folder)
-    return ModelFolder(model.eval(), content["processor"], content["provenance"])
+    return model
 
 
 def load_weights(model: VisionLanguageModel, folder: Path) -> None:
@@ -111,11 +126,16 @@ def load_weights(model: VisionLanguageModel, folder: Path) -> None:
     Raises:
         CheckpointError: A tensor is missing, left over or misshapen.
     """
-    _content(folder)
+    read_content(folder)
     _fill(model, folder, new_parts=True)
 
 
-def _content(folder: Path) -> dict[str, Any]:
+def read_content(folder: Path) -> dict[str, Any]:
+    """Read the recipe file of a folder written by `save`.
+
+    Raises:
+        CheckpointError: It is no such folder, or of another format.
+    """
     path = folder / RECIPE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
