@@ -1,3 +1,25 @@
 """Medical vision-language models: trained, compared with text-only baselines, and told the truth about."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mmmed.inference.session import Session
+
 __version__ = "0.1.0"
+
+
+def load(checkpoint: str | Path, *, device: str | None = None) -> Session:
+    """Open a model to ask it: a folder of ours, a LLaVA of another project, or a hub id; see `mmmed.inference.loading`.
+
+    Args:
+        checkpoint: Path or hub id.
+        device: Where to compute; None takes a GPU where there is one.
+    """
+    # Imported here, so that `import mmmed` stays light.
+    from mmmed.inference.loading import load as open_checkpoint
+
+    return open_checkpoint(checkpoint, device=device)

@@ -64,6 +64,11 @@ COMMANDS: dict[str, Command] = {
         },
         "compare models with paired statistics",
     ),
+    "export": Command(
+        "mmmed.cli.interop:export_model", "write a model for transformers, vLLM or llama.cpp", positional="checkpoint"
+    ),
+    "import": Command("mmmed.cli.interop:import_model", "take over another project's checkpoint", positional="path"),
+    "inspect": Command("mmmed.cli.interop:inspect_model", "say what a checkpoint holds", positional="path"),
     "weights": Command(
         {
             "list": Command("mmmed.cli.weights:list_weights", "the weights that can be pulled"),
