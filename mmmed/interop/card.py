@@ -52,9 +52,7 @@ Research use only. Not a medical device, and no medical advice.
 """
 
 
-def model_card(
-    *, title: str, version: str, architecture: Mapping[str, Any], provenance: Mapping[str, Any]
-) -> str:
+def model_card(*, title: str, version: str, architecture: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     """Write the card.
 
     Args:

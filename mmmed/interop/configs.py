@@ -19,7 +19,7 @@ NESTED_VISION = ("clip_vision_model", "siglip_vision_model")
 """Encoders whose names the hub nests under `vision_model.`."""
 
 ENCODERS = {*NESTED_VISION, "dinov2"}
-LANGUAGES = {"llama", "mistral", "qwen2", "qwen3", "phi3", "gpt2"}
+LANGUAGES = {"llama", "mistral", "qwen2", "qwen3", "phi3"}
 """Language models whose logits are their head on their last hidden states and nothing more, as LLaVA takes them."""
 
 _CLIP_L = {
@@ -38,11 +38,26 @@ KNOWN_TOWERS = {
 """Configurations of the encoders that LLaVA and LLaVA-Med name without describing."""
 
 _LLAVA_LANGUAGES = {"llava": "llama", "llava_llama": "llama", "llama": "llama", "llava_mistral": "mistral"}
-_LANGUAGE_FIELDS = (
-    "hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act head_dim "
-    "max_position_embeddings initializer_range rms_norm_eps rope_theta rope_scaling rope_parameters attention_bias "
-    "sliding_window tie_word_embeddings bos_token_id eos_token_id"
-).split()
+_LANGUAGE_FIELDS = [
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_act",
+    "head_dim",
+    "max_position_embeddings",
+    "initializer_range",
+    "rms_norm_eps",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "attention_bias",
+    "sliding_window",
+    "tie_word_embeddings",
+    "bos_token_id",
+    "eos_token_id",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +195,9 @@ def from_hugging_face(raw: Mapping[str, Any], *, linear: bool) -> Mapping[str, A
     return recipe_of(vision=vision, language=language, layer=layer, select=select, linear=linear)
 
 
-def from_llava(raw: Mapping[str, Any], *, vision: Mapping[str, Any], vocabulary: int, linear: bool) -> Mapping[str, Any]:
+def from_llava(
+    raw: Mapping[str, Any], *, vision: Mapping[str, Any], vocabulary: int, linear: bool
+) -> Mapping[str, Any]:
     """Read the recipe out of an original LLaVA or LLaVA-Med configuration.
 
     Args:

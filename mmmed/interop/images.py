@@ -17,7 +17,7 @@ from mmmed.transforms import Fit, ImageTransform, Interpolation
 _RESAMPLE: dict[Interpolation, int] = {"bilinear": 2, "bicubic": 3}
 _OUR_NAME = {number: name for name, number in _RESAMPLE.items()}
 
-GREY_LEVELS = 2
+GREY_LEVELS = 2.01
 """How far a pixel may be off, in 255ths: torchvision and Pillow round a resized grey value differently by one, and
 LLaVA cuts the colour of the bars down to a whole value where we round it."""
 

@@ -66,9 +66,7 @@ def import_(
         with TensorFiles(source) as files:
             layout = detect(files.shapes, what=str(source))
             partial.mkdir(parents=True)
-            reading = read_layout(
-                layout, source, files, vision=vision, language=language, base=base, template=template
-            )
+            reading = read_layout(layout, source, files, vision=vision, language=language, base=base, template=template)
             with reading.others:
                 _write(reading, source, partial, max_length=max_length)
         partial.replace(folder)
@@ -135,9 +133,7 @@ def _write(reading: Reading, source: Path, folder: Path, *, max_length: int) -> 
     fit = fitting(reading, source, folder, max_length=max_length)
     dtypes = {name: _dtype(move, reading) for name, move in fit.plan.items()}
     kept = [name for name in fit.expected if name in fit.plan]
-    written = write_plan(
-        folder / TENSORS, fit.plan, reading.read, names=kept, shapes=fit.expected, dtypes=dtypes
-    )
+    written = write_plan(folder / TENSORS, fit.plan, reading.read, names=kept, shapes=fit.expected, dtypes=dtypes)
     if fit.aside:
         shapes = {name: reading.shapes[str(fit.plan[name].source)] for name in fit.aside}
         written |= write_plan(
@@ -154,7 +150,7 @@ def _without_padding(reading: Reading, expected: Mapping[str, Shape]) -> dict[st
     plan = dict(reading.plan)
     if reading.vocabulary is None:
         return plan
-    for name in ("embed_tokens.weight", "wte.weight", "lm_head.weight"):
+    for name in ("embed_tokens.weight", "lm_head.weight"):
         for target in [one for one in plan if one.endswith(name)]:
             if expected.get(target, (0,))[0] == reading.vocabulary:
                 plan[target] = Move(plan[target].source, _first_rows(reading.vocabulary))

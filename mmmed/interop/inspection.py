@@ -97,9 +97,7 @@ def inspect_checkpoint(
             else:
                 model = _foreign(layout, path, files, vision=vision, language=language, base=base)
         except MmmedError as error:
-            return Inspection(
-                layout=layout, parameters=counts, dtypes=dtypes, complaint=str(error), changed=changed
-            )
+            return Inspection(layout=layout, parameters=counts, dtypes=dtypes, complaint=str(error), changed=changed)
     return Inspection(
         layout=layout,
         parameters=counts,

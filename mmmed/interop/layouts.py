@@ -163,9 +163,7 @@ def from_nanovlm(names: Iterable[str]) -> Plan:
 
 def split_attention(source: str, target: str, *, kind: str) -> dict[str, Move]:
     """Plan queries, keys and values from the matrix or bias that joins them."""
-    return {
-        f"{target}.{part}_proj.{kind}": Move(source, _third(index)) for index, part in enumerate(("q", "k", "v"))
-    }
+    return {f"{target}.{part}_proj.{kind}": Move(source, _third(index)) for index, part in enumerate(("q", "k", "v"))}
 
 
 def to_hugging_face(name: str, *, base: str, nested_vision: bool) -> str:

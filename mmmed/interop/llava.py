@@ -57,7 +57,12 @@ def write_hugging_face(
         layout="hf",
         notes=rows,
     )
-    _write_configs(source, config, folder, dtype=source.dtypes[source.embedding] if precision == "keep" else getattr(torch, precision))
+    _write_configs(
+        source,
+        config,
+        folder,
+        dtype=source.dtypes[source.embedding] if precision == "keep" else getattr(torch, precision),
+    )
     card = model_card(
         title=title,
         version=mmmed.__version__,
@@ -131,7 +136,7 @@ def hub_plan(source: ExportSource, targets: Mapping[str, Shape], *, depth: int) 
             continue
         target = to_hugging_face(name, base=source.base, nested_vision=nested)
         rows, wanted = source.shapes[name][0], targets.get(target, (0,))[0]
-        pads = target.endswith(("embed_tokens.weight", "wte.weight", "lm_head.weight")) and wanted > rows
+        pads = target.endswith(("embed_tokens.weight", "lm_head.weight")) and wanted > rows
         plan[target] = Move(name, pad_rows(wanted) if pads else None)
     if source.linear:
         width = source.model.language.width
@@ -228,9 +233,9 @@ def _write_configs(source: ExportSource, config: Any, folder: Path, *, dtype: to
 
 def has_all_layers(source: ExportSource) -> bool:
     last = int(source.vision["num_hidden_layers"]) - 1
-    return any(re.search(rf"\.layers?\.{last}\.", name) for name in source.shapes if name.startswith("vision.")) and any(
-        re.fullmatch(r"vision\.model\.(post_)?layernorm\.weight", name) for name in source.shapes
-    )
+    return any(
+        re.search(rf"\.layers?\.{last}\.", name) for name in source.shapes if name.startswith("vision.")
+    ) and any(re.fullmatch(r"vision\.model\.(post_)?layernorm\.weight", name) for name in source.shapes)
 
 
 def is_read_by_nothing(target: str, *, last: int) -> bool:

@@ -73,9 +73,7 @@ def moves(renamed: Mapping[str, str]) -> dict[str, Move]:
     return plan
 
 
-def check_total(
-    plan: Plan, *, sources: Shapes, targets: Shapes, what: str, set_aside: Iterable[str] = ()
-) -> None:
+def check_total(plan: Plan, *, sources: Shapes, targets: Shapes, what: str, set_aside: Iterable[str] = ()) -> None:
     """Prove that every source is used and every target filled, each in its shape.
 
     Args:

@@ -62,6 +62,20 @@ def _turns(human: str, *, user: str, assistant: str, gap: str, stop: str) -> str
     return BEGINNING + _TURNS.format(system=system, user=user, assistant=assistant, gap=gap, stop=stop)
 
 
+_IMAGES_FIRST = (
+    "{%- for message in messages -%}{%- for _ in message['content'].split('<image>')[1:] -%}{{- '<image>' -}}"
+    "{%- endfor -%}{%- endfor -%}{%- set turns = namespace(all=[]) -%}{%- for message in messages -%}"
+    "{%- set turns.all = turns.all + [{'role': message['role'], "
+    "'content': message['content'] | replace('<image>', '') | trim}] -%}{%- endfor -%}"
+    "{%- set messages = turns.all -%}"
+)
+_NO_BREAK = (
+    "{%- set turns = namespace(all=[]) -%}{%- for message in messages -%}"
+    "{%- set turns.all = turns.all + [{'role': message['role'], "
+    "'content': message['content'] | replace('<image>\\n', '<image>')}] -%}{%- endfor -%}"
+    "{%- set messages = turns.all -%}"
+)
+
 NAMED = {
     "vicuna_v1": _turns("user", user="USER", assistant="ASSISTANT", gap=" ", stop="eos_token"),
     "llava_v0": _turns("human", user="Human", assistant="Assistant", gap="###", stop="'###' + eos_token"),
@@ -69,11 +83,30 @@ NAMED = {
     + "{%- for message in messages -%}{%- if message['role'] == 'assistant' -%}"
     + "{{- ' ' + message['content'] + ' ' + eos_token -}}"
     + "{%- else -%}{{- '[INST] ' + message['content'] + ' [/INST]' -}}{%- endif -%}{%- endfor -%}",
+    "pure": BEGINNING
+    + "{%- for message in messages -%}{%- if message['role'] == 'assistant' -%}"
+    + "{{- ' ' + message['content'] + eos_token -}}"
+    + "{%- else -%}{{- 'In: ' + message['content'] + '\\nOut:' -}}{%- endif -%}{%- endfor -%}",
+    "nanovlm": "{%- for message in messages -%}{%- if message['role'] == 'assistant' -%}"
+    "{{- ' ' + message['content'] + eos_token -}}"
+    "{%- else -%}{{- 'Question: ' + message['content'] + ' Answer:' -}}{%- endif -%}{%- endfor -%}",
 }
 """Prompts of checkpoints that bring no template, by LLaVA's names for them.
 
-Source: LLaVA and LLaVA-Med, `llava/conversation.py`: vicuna_v1, llava_v0 and mistral_instruct.
+Source: LLaVA and LLaVA-Med, `llava/conversation.py`: vicuna_v1, llava_v0 and mistral_instruct; Prismatic's
+PurePromptBuilder: pure; nanoVLM, `generate.py`: nanovlm.
 """
+
+
+def images_first(template: str) -> str:
+    """Put all images before the words, right after the beginning, as Prismatic and the first nanoVLM do."""
+    beginning = BEGINNING if template.startswith(BEGINNING) else ""
+    return beginning + _IMAGES_FIRST + template.removeprefix(BEGINNING)
+
+
+def without_break(template: str) -> str:
+    """Take out the line break that we put after an image."""
+    return _NO_BREAK + template
 
 
 def with_markers(template: str) -> str:
@@ -126,9 +159,7 @@ def rendering(tokenizer: Any, template: str, turns: Sequence[Turn]) -> str:
     messages = [{"role": turn.speaker, "content": turn.text} for turn in turns]
     try:
         return str(
-            tokenizer.apply_chat_template(
-                messages, chat_template=template, tokenize=False, add_generation_prompt=True
-            )
+            tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=True)
         )
     except (TemplateError, TypeError) as error:
         raise CheckpointError(f"the chat template does not render ({error}); give --template") from error

@@ -177,7 +177,7 @@ def _projector(path: Path, files: TensorFiles, *, base: str | None) -> Reading:
     others = ExitStack()
     ours = others.enter_context(TensorFiles(folder))
     rest = {name: name for name in ours.shapes if not name.startswith("projector.")}
-    merged = _Merged({**names, **rest}, {**ours.shapes, **files.shapes}, {**ours.dtypes, **files.dtypes}, files, ours)
+    merged = Merged({**names, **rest}, {**ours.shapes, **files.shapes}, {**ours.dtypes, **files.dtypes}, files, ours)
     shapes = {name: shape for name, shape in merged.shapes.items() if name in rest or name in files.shapes}
     transform = content["transform"]
     values: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in transform.items()}
@@ -198,7 +198,7 @@ def _projector(path: Path, files: TensorFiles, *, base: str | None) -> Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class _Merged:
+class Merged:
     """The checkpoint's tensors and those of a reference that completes it."""
 
     names: Mapping[str, str]
@@ -215,11 +215,11 @@ class _Merged:
 
 def _with_encoder(
     files: TensorFiles, names: Mapping[str, str], *, folder: Path | None, what: Path, named: Mapping[str, Any]
-) -> tuple[_Merged, ExitStack]:
+) -> tuple[Merged, ExitStack]:
     """Add the encoder of a reference to a checkpoint that holds none."""
     others = ExitStack()
     if any(target.startswith("vision.") for target in names.values()):
-        return _Merged(names, files.shapes, files.dtypes, files, None), others
+        return Merged(names, files.shapes, files.dtypes, files, None), others
     if folder is None:
         raise CheckpointError(
             f"{what} holds no image encoder; it was trained with {named.get('mm_vision_tower', 'one not named')}, "
@@ -234,7 +234,7 @@ def _with_encoder(
         if not sided or name.startswith("vision_model.")
     }
     shapes = {**{name: encoder.shapes[name] for name in seen}, **files.shapes}
-    return _Merged({**seen, **names}, shapes, {**encoder.dtypes, **files.dtypes}, files, encoder), others
+    return Merged({**seen, **names}, shapes, {**encoder.dtypes, **files.dtypes}, files, encoder), others
 
 
 def _tower(raw: Mapping[str, Any], vision: str | None) -> tuple[dict[str, Any], dict[str, Any], Path | None]:
@@ -319,7 +319,7 @@ def _is_tied(raw: Mapping[str, Any]) -> bool:
 def _duplicate_head(files: TensorFiles, *, tied: bool) -> list[str]:
     """Name the head that a file of tied weights holds a second time, having made sure that it is the same."""
     head = next((name for name in files.shapes if name.endswith("lm_head.weight")), None)
-    words = next((name for name in files.shapes if name.endswith(("embed_tokens.weight", "wte.weight"))), None)
+    words = next((name for name in files.shapes if name.endswith("embed_tokens.weight")), None)
     if not tied or head is None or words is None:
         return []
     if not torch.equal(files.read(head), files.read(words)):
@@ -340,7 +340,7 @@ def _vocabulary_before_export(path: Path, files: TensorFiles) -> int | None:
     """Rows of the vocabulary before our export padded it, if the added rows are still as they were written."""
     digest = path / DIGEST
     rows = configs.read_json(digest).get("vocabulary") if digest.is_file() else None
-    words = next((name for name in files.shapes if name.endswith(("embed_tokens.weight", "wte.weight"))), None)
+    words = next((name for name in files.shapes if name.endswith("embed_tokens.weight")), None)
     if rows is None or words is None or files.shapes[words][0] <= rows:
         return None
     for name in (words, *(one for one in files.shapes if one.endswith("lm_head.weight"))):
@@ -349,4 +349,3 @@ def _vocabulary_before_export(path: Path, files: TensorFiles) -> int | None:
         if not torch.allclose(matrix[rows:], mean.expand(len(matrix) - rows, -1), rtol=1e-3, atol=1e-6):
             return None
     return int(rows)
-

@@ -69,7 +69,7 @@ class ExportSource:
     @property
     def embedding(self) -> str:
         """Name of the embedding matrix."""
-        return f"language.model.{self.base}.{'wte' if self.base == 'transformer' else 'embed_tokens'}.weight"
+        return f"language.model.{self.base}.embed_tokens.weight"
 
     @property
     def image_id(self) -> int:

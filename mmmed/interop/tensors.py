@@ -85,7 +85,7 @@ class TensorFiles:
     def _open(self, file: Path) -> None:
         if file.suffix == ".safetensors":
             held = self._stack.enter_context(safe_open(file, framework="pt"))
-            for name in held.keys():
+            for name in held.keys():  # noqa: SIM118 - it can be asked for names and not iterated
                 piece = held.get_slice(name)
                 self._add(name, file, held, tuple(piece.get_shape()), _TYPES[piece.get_dtype()])
             return
@@ -158,9 +158,7 @@ def write_shards(
     """Write a plan as `model.safetensors`, or as shards of at most `limit` bytes with their index."""
     shards = _shards({name: _bytes(shapes[name], dtypes[name]) for name in plan}, limit=limit)
     if len(shards) == 1:
-        return write_plan(
-            folder / "model.safetensors", plan, read, names=shards[0], shapes=shapes, dtypes=dtypes
-        )
+        return write_plan(folder / "model.safetensors", plan, read, names=shards[0], shapes=shapes, dtypes=dtypes)
     written: dict[str, Written] = {}
     places = {}
     for number, names in enumerate(shards, start=1):

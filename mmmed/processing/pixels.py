@@ -23,7 +23,9 @@ def letterbox(image: Image.Image, *, size: int, fill: tuple[float, float, float]
     return canvas
 
 
-def pad_to_square(image: Image.Image, *, size: int, fill: tuple[float, float, float], interpolation: str) -> Image.Image:
+def pad_to_square(
+    image: Image.Image, *, size: int, fill: tuple[float, float, float], interpolation: str
+) -> Image.Image:
     """Lay a picture in the middle of a square as wide as its longer side, then resize.
 
     Source: LLaVA, `expand2square`, which cuts the fill colour down to whole grey values.
