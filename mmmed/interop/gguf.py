@@ -47,7 +47,8 @@ def write_gguf(source: ExportSource, folder: Path, *, name: str, precision: Prec
 
 def write_language(source: ExportSource, file: Path, *, name: str, dtype: torch.dtype) -> None:
     """Write the language model and its tokenizer."""
-    config = source.model.language.get_submodule("model").config
+    decoder: Any = source.model.language.get_submodule("model")
+    config = decoder.config
     architecture = _ARCHITECTURES.get(config.model_type)
     if architecture is None:
         raise CheckpointError(

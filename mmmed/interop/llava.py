@@ -93,7 +93,8 @@ def llava_config(source: ExportSource) -> Any:
     has_class_token = vision["model_type"] in _CLASS_TOKEN
     text: Any = AutoConfig.for_model(language.pop("model_type"), **language)
     text.architectures = [type(source.model.language.get_submodule("model")).__name__]
-    return LlavaConfig(
+    made: Any = LlavaConfig
+    return made(
         vision_config=AutoConfig.for_model(vision.pop("model_type"), **vision),
         text_config=text,
         image_token_index=source.image_id,
@@ -196,7 +197,7 @@ def _write_processor(source: ExportSource, folder: Path) -> Any:
         tokenizer.backend_tokenizer.post_processor = None
     has_class_token = source.vision["model_type"] in _CLASS_TOKEN
     assert source.processor.transform is not None
-    processor: Any = LlavaProcessor(
+    processor: Any = LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor=image_processor_of(source.processor.transform),
         tokenizer=tokenizer,
         patch_size=int(source.vision["patch_size"]),
@@ -207,7 +208,7 @@ def _write_processor(source: ExportSource, folder: Path) -> Any:
     processor.save_pretrained(folder)
     # transformers 4 reads it from a file of its own.
     processor.image_processor.save_pretrained(folder)
-    return AutoProcessor.from_pretrained(folder, local_files_only=True)
+    return AutoProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
 
 
 def _write_configs(source: ExportSource, config: Any, folder: Path, *, dtype: torch.dtype) -> None:
@@ -223,7 +224,7 @@ def _write_configs(source: ExportSource, config: Any, folder: Path, *, dtype: to
     (folder / "config.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     tokenizer = source.processor.prompt.tokenizer
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    GenerationConfig(
+    GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -15,7 +15,7 @@ from mmmed.interop.prompts import NAMED, images_first, without_break
 from mmmed.interop.readers import Reading, load_tokenizer
 from mmmed.interop.tensors import TensorFiles
 from mmmed.models.projector import LinearProjector, MLPProjector
-from mmmed.models.vision import TimmEncoder
+from mmmed.models.vision import TimmEncoder, TransformersEncoder
 from mmmed.models.weights import resolve, vision_state
 from mmmed.transforms import Fit, ImageTransform
 
@@ -73,7 +73,7 @@ def nanovlm(path: Path, files: TensorFiles, *, language: str | None) -> Reading:
         recipe={
             "language": configs.language_recipe(_nanovlm_language(raw, tied=tied)),
             "vision": {
-                "class_path": configs.class_path(configs.TransformersEncoder),
+                "class_path": configs.class_path(TransformersEncoder),
                 "init_args": {
                     "weights": None,
                     "config": _nanovlm_vision(raw),
@@ -129,7 +129,7 @@ def prismatic(
     held = any(target.startswith("vision.") for target in names.values())
     if not held and vision is None:
         raise CheckpointError(
-            f"{path} holds no image encoder (it was frozen in training); give --vision, weights of timm's {architecture}"
+            f"{path} holds no image encoder (it was frozen in training); give --vision, timm's {architecture}"
         )
     borrowed = {} if held else _borrowed(str(vision), architecture)
     tokenizer = load_tokenizer(folder)

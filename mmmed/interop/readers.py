@@ -260,7 +260,9 @@ def whole_vision(config: Mapping[str, Any]) -> list[str]:
 
     values = dict(config)
     with torch.device("meta"):
-        model: Any = AutoModel.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
+        model: Any = AutoModel.from_config(  # type: ignore[no-untyped-call]
+            AutoConfig.for_model(values.pop("model_type"), **values)
+        )
     return [f"vision.model.{name.removeprefix('vision_model.')}" for name in model.state_dict()]
 
 

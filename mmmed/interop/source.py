@@ -126,7 +126,7 @@ def open_source(path: Path) -> Iterator[ExportSource]:
         if isinstance(encoder, OpenClipEncoder):
             changes = from_open_clip(origins)
             left = {name: origin for name, origin in origins.items() if not name.startswith("vision.")}
-            origins = left | {name: origins[move.source] for name, move in changes.items()}
+            origins = left | {name: origins[str(move.source)] for name, move in changes.items()}
 
         def read(name: str) -> Tensor:
             origin = origins[name]

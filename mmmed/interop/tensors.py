@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 import xxhash
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -160,7 +162,7 @@ def write_shards(
     if len(shards) == 1:
         return write_plan(folder / "model.safetensors", plan, read, names=shards[0], shapes=shapes, dtypes=dtypes)
     written: dict[str, Written] = {}
-    places = {}
+    places: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         written |= write_plan(folder / file, plan, read, names=names, shapes=shapes, dtypes=dtypes)
@@ -256,4 +258,5 @@ def _bytes(shape: Iterable[int], dtype: torch.dtype) -> int:
 
 
 def _raw(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    array: NDArray[np.uint8] = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return array.data

@@ -37,7 +37,8 @@ def test_the_language_model_read_back_gives_the_same_logits(
 
     model = make_model(initializer_range=0.3)
     if settings.get("model_type") == "qwen2":
-        config = {**model.language.recipe()["init_args"]["config"], "model_type": "qwen2", "head_dim": None}
+        config = {**model.language.recipe()["init_args"]["config"], "model_type": "qwen2"}
+        del config["head_dim"]
         language = CausalLanguageModel(None, config=config, tokenizer=str(tokenizer_folder))
         model = VisionLanguageModel(language, model.vision, MLPProjector).eval()
     else:
