@@ -15,7 +15,8 @@ from torch import Tensor
 from mmmed.errors import CheckpointError, OutputError
 from mmmed.interop.layouts import detect
 from mmmed.interop.names import Move, Plan, Shape, check_total
-from mmmed.interop.readers import Reading, read_layout
+from mmmed.interop.readers import read_layout
+from mmmed.interop.reading import Reading
 from mmmed.interop.skeleton import skeleton, tensor_shapes
 from mmmed.interop.tensors import DIGEST, UNREAD, TensorFiles, write_digest, write_plan
 from mmmed.models.folder import FORMAT, RECIPE, TENSORS

@@ -12,7 +12,7 @@ from mmmed.errors import CheckpointError, did_you_mean
 from mmmed.interop import configs, layouts
 from mmmed.interop.names import Move, Shape, few, moves
 from mmmed.interop.prompts import NAMED, images_first, without_break
-from mmmed.interop.readers import Reading, load_tokenizer
+from mmmed.interop.reading import Reading, load_tokenizer
 from mmmed.interop.tensors import TensorFiles
 from mmmed.models.projector import LinearProjector, MLPProjector
 from mmmed.models.vision import TimmEncoder, TransformersEncoder
