@@ -19,7 +19,7 @@ tags:
 
 # {title}
 
-Exported by mmmed {version} to the Hugging Face LLaVA layout. `digest.json` holds the hash of every tensor.
+Exported by mmmed to the Hugging Face LLaVA layout. `digest.json` holds the hash of every tensor.
 
 ```python
 from transformers import AutoProcessor, LlavaForConditionalGeneration
@@ -52,19 +52,17 @@ Research use only. Not a medical device, and no medical advice.
 """
 
 
-def model_card(*, title: str, version: str, architecture: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+def model_card(*, title: str, architecture: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     """Write the card.
 
     Args:
         title: Name of the model.
-        version: Of mmmed.
         architecture: Facts that the recipe gives.
         provenance: As in the model folder.
     """
     licences = provenance.get("licences") or [UNKNOWN]
     return _PAGE.format(
         title=title,
-        version=version,
         architecture=_lines(architecture, list(architecture)),
         training=_lines(provenance, ["stage", "steps", "parameters", "imported", "environment"]),
         data=_lines(provenance, ["data", "data_hash"]),

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-import mmmed
 from mmmed.errors import CheckpointError
 from mmmed.interop.card import model_card
 from mmmed.interop.configs import NESTED_VISION
@@ -65,7 +64,6 @@ def write_hugging_face(
     )
     card = model_card(
         title=title,
-        version=mmmed.__version__,
         architecture=_facts(source),
         provenance=source.provenance,
     )

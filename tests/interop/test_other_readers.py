@@ -93,7 +93,7 @@ def test_a_prismatic_run_is_the_model_it_was_made_of(
     if holds_vision:
         state["vision_backbone"] = {f"featurizer.{name}": tensor for name, tensor in whole.state_dict().items()}
     else:
-        save_file({name: tensor for name, tensor in whole.state_dict().items()}, tmp_path / "vit.safetensors")
+        save_file(dict(whole.state_dict()), tmp_path / "vit.safetensors")
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     torch.save({"model": state, "optimizer": {}}, run / "checkpoints" / "latest-checkpoint.pt")
@@ -106,7 +106,7 @@ def test_a_prismatic_run_is_the_model_it_was_made_of(
     language = language_folder(text, tmp_path / "language")
     vision = None if holds_vision else str(tmp_path / "vit.safetensors")
     if not holds_vision:
-        with pytest.raises(CheckpointError, match="holds no image encoder .*; give --vision"):
+        with pytest.raises(CheckpointError, match=r"holds no image encoder .*; give --vision"):
             import_(run, tmp_path / "ours", language=str(language))
     session = open_session(import_(run, tmp_path / "ours", vision=vision, language=str(language)), device="cpu")
     assert isinstance(session.model.vision, TimmEncoder)
