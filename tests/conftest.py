@@ -14,6 +14,7 @@ from PIL import Image
 from mmmed.records import IMAGE_PLACEHOLDER, Example, Turn
 
 if TYPE_CHECKING:
+    from mmmed.models.contrastive import ContrastiveModel
     from mmmed.models.vlm import VisionLanguageModel
     from mmmed.processing.processor import Processor
 
@@ -42,6 +43,15 @@ CLIP = {
     "num_attention_heads": 2,
     "image_size": 32,
     "patch_size": 8,
+}
+
+BERT = {
+    "model_type": "bert",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
 }
 
 
@@ -121,6 +131,30 @@ def make_model(tokenizer_folder: Path) -> Callable[..., VisionLanguageModel]:
             return VisionLanguageModel(language, None, None).eval()
         encoder = TransformersEncoder(weights=None, config=CLIP, layer=-2, select=select)
         return VisionLanguageModel(language, encoder, MLPProjector).eval()
+
+    return make
+
+
+@pytest.fixture
+def make_towers(tokenizer_folder: Path) -> Callable[..., ContrastiveModel]:
+    """Makes tiny contrastive models of random weights: CLIP's image encoder beside BERT, or beside Llama."""
+    import torch
+
+    from mmmed.models.contrastive import ContrastiveModel
+    from mmmed.models.language import CausalLanguageModel
+    from mmmed.models.text import LanguageText, TransformerText
+    from mmmed.models.vision import TransformersEncoder
+
+    def make(*, seed: int = 0, llama: bool = False, dropout: float = 0.0, **settings: Any) -> ContrastiveModel:
+        torch.manual_seed(seed)
+        encoder = TransformersEncoder(weights=None, config=CLIP, layer=-2)
+        if llama:
+            config = LLAMA | {"vocab_size": 420}
+            text: Any = LanguageText(CausalLanguageModel(None, config=config, tokenizer=str(tokenizer_folder)))
+        else:
+            config = BERT | {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+            text = TransformerText(None, config=config, tokenizer=str(tokenizer_folder))
+        return ContrastiveModel(encoder, text, width=16, **settings).eval()
 
     return make
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from mmmed.errors import CheckpointError
 from mmmed.interop.openclip import clip_config
+from mmmed.models.encoders.open_clip import OpenClipEncoder
+from mmmed.models.encoders.transformers import TransformersEncoder
 from mmmed.models.language import CausalLanguageModel
 from mmmed.models.projector import LinearProjector, MLPProjector
-from mmmed.models.vision import OpenClipEncoder, TransformersEncoder
 from mmmed.models.vlm import VisionLanguageModel
 
 NESTED_VISION = ("clip_vision_model", "siglip_vision_model")

@@ -14,8 +14,9 @@ from mmmed.interop.names import Move, Shape, few, moves
 from mmmed.interop.prompts import NAMED, images_first, without_break
 from mmmed.interop.reading import Reading, load_tokenizer
 from mmmed.interop.tensors import TensorFiles
+from mmmed.models.encoders.timm import TimmEncoder
+from mmmed.models.encoders.transformers import TransformersEncoder
 from mmmed.models.projector import LinearProjector, MLPProjector
-from mmmed.models.vision import TimmEncoder, TransformersEncoder
 from mmmed.models.weights import resolve, vision_state
 from mmmed.transforms import Fit, ImageTransform
 

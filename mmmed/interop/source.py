@@ -19,8 +19,8 @@ from mmmed.interop.names import Shape, check_total, moves
 from mmmed.interop.openclip import from_open_clip
 from mmmed.interop.skeleton import skeleton, tensor_shapes
 from mmmed.interop.tensors import TensorFiles
+from mmmed.models.encoders.open_clip import OpenClipEncoder
 from mmmed.models.folder import RECIPE, read_content
-from mmmed.models.vision import OpenClipEncoder
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
 

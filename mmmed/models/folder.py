@@ -9,7 +9,9 @@ The recipe names classes of this project only, so that opening a folder runs no 
 
 from __future__ import annotations
 
+import inspect
 import json
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -25,8 +27,13 @@ from torch import Tensor, nn
 
 from mmmed.errors import CheckpointError, OutputError
 from mmmed.models.adaptation import fill_four_bits, is_adapter, measure_magnitudes, quantise_like
+from mmmed.models.contrastive import ContrastiveModel
+from mmmed.models.features import FrozenFeatures
+from mmmed.models.parts import ModelOfParts
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.transforms import ImageTransform
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 RECIPE = "model.json"
@@ -37,7 +44,7 @@ TENSORS = "model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """What a folder holds.
+    """What the folder of a vision-language model holds.
 
     Args:
         model: The model, in evaluation mode.
@@ -50,9 +57,16 @@ class ModelFolder:
     provenance: Mapping[str, Any]
 
 
-def save(
-    model: VisionLanguageModel, folder: Path, *, settings: Mapping[str, Any], provenance: Mapping[str, Any]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class ContrastiveFolder:
+    """What the folder of a contrastive model holds; the fields are those of `ModelFolder`."""
+
+    model: ContrastiveModel
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def save(model: ModelOfParts, folder: Path, *, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
     """Write a model so that `load` gives it back; an older folder of this name is replaced only when all is written.
 
     Raises:
@@ -70,7 +84,7 @@ def save(
         shutil.rmtree(partial_folder, ignore_errors=True)
         partial_folder.mkdir(parents=True)
         save_file(_distinct(model.state_dict()), partial_folder / TENSORS)
-        model.language.tokenizer.save_pretrained(partial_folder)
+        model.tokenizer.save_pretrained(partial_folder)
         (partial_folder / RECIPE).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial_folder.replace(folder)
@@ -82,12 +96,17 @@ def save(
 
 
 def load(folder: Path) -> ModelFolder:
-    """Open a folder written by `save`, on the CPU.
+    """Open the folder of a vision-language model, written by `save`, on the CPU.
 
     Raises:
         CheckpointError: It is no such folder, or its weights do not fit its recipe.
     """
     content = read_content(folder)
+    if _is_contrastive(content):
+        raise CheckpointError(
+            f"{folder} holds a contrastive model, which answers no question; evaluate it with `mmmed zero_shot`, or "
+            "name it as init_from of a stage that trains a vision-language model"
+        )
     model = build(content, tokenizer=folder)
     _fill(model, folder)
     return ModelFolder(model.eval(), content["processor"], content["provenance"])
@@ -105,9 +124,7 @@ def build(content: Mapping[str, Any], *, tokenizer: Path) -> VisionLanguageModel
     """
     recipe = dict(content["model"])
     order = recipe.pop("order", None)
-    recipe = {name: dict(part) for name, part in recipe.items() if part is not None}
-    recipe["language"]["init_args"] = {**recipe["language"]["init_args"], "tokenizer": str(tokenizer)}
-    parts = {name: _build(part) for name, part in recipe.items()}
+    parts = {name: _build(part, tokenizer) for name, part in recipe.items() if part is not None}
     model = VisionLanguageModel(
         parts["language"], parts.get("vision"), parts.get("projector"), parts.get("cross_attention"), order
     )
@@ -116,18 +133,45 @@ def build(content: Mapping[str, Any], *, tokenizer: Path) -> VisionLanguageModel
     return model
 
 
-def load_weights(model: VisionLanguageModel, folder: Path) -> None:
+def load_contrastive(folder: Path) -> ContrastiveFolder:
+    """Open the folder of a contrastive model, written by `save`, on the CPU.
+
+    Raises:
+        CheckpointError: It is no such folder, or its weights do not fit its recipe.
+    """
+    content = read_content(folder)
+    if not _is_contrastive(content):
+        raise CheckpointError(f"{folder} holds no contrastive model; name the `model` folder of a contrastive stage")
+    model: ContrastiveModel = _build(content["model"], folder)
+    model.vision.transform = _transform(content["transform"])
+    _fill(model, folder)
+    return ContrastiveFolder(model.eval(), content["processor"], content["provenance"])
+
+
+def load_weights(model: ModelOfParts, folder: Path) -> None:
     """Fill a model with the weights of a folder of the same architecture, to train it further.
 
     Adapters of the model begin anew where the folder has none; where it has some, they have to be the same ones. An
     order of pictures and routers that the folder does not have stay as they are, and experts that it does not have
-    become copies of the network that stands in their place there.
+    become copies of the network that stands in their place there. A vision-language model takes the image encoder out
+    of the folder of a contrastive one, and nothing else.
 
     Raises:
-        CheckpointError: A tensor is missing, left over or misshapen.
+        CheckpointError: A tensor is missing, left over or misshapen, or a text-only model is given an image encoder.
     """
-    read_content(folder)
-    _fill(model, folder, new_parts=True)
+    content = read_content(folder)
+    if _is_contrastive(content) and isinstance(model, VisionLanguageModel):
+        _fill_vision(model, folder, wrapped=content["model"]["init_args"]["vision"]["class_path"] == _FROZEN)
+    else:
+        _fill(model, folder, new_parts=True)
+
+
+def _is_contrastive(content: Mapping[str, Any]) -> bool:
+    return str(content["model"].get("class_path", "")) == _CONTRASTIVE
+
+
+_CONTRASTIVE = f"{ContrastiveModel.__module__}.{ContrastiveModel.__name__}"
+_FROZEN = f"{FrozenFeatures.__module__}.{FrozenFeatures.__name__}"
 
 
 def read_content(folder: Path) -> dict[str, Any]:
@@ -148,11 +192,8 @@ def read_content(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _fill(model: VisionLanguageModel, folder: Path, *, new_parts: bool = False) -> None:
-    try:
-        state = load_file(folder / TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / TENSORS} cannot be read ({error}); train or copy the model again") from error
+def _fill(model: nn.Module, folder: Path, *, new_parts: bool = False) -> None:
+    state = _state(folder)
     own = _distinct(model.state_dict())
     begins_anew = new_parts and not any(map(is_adapter, state))
     if begins_anew:
@@ -161,15 +202,40 @@ def _fill(model: VisionLanguageModel, folder: Path, *, new_parts: bool = False) 
     if new_parts:
         order = {key: value for key, value in own.items() if key.startswith("order.")}
         state = order | _into_experts(state, own)
+    _check_fit(own, state, folder)
+    model.load_state_dict(fill_four_bits(model, state), strict=False)
+    if begins_anew:
+        measure_magnitudes(model)
+
+
+def _fill_vision(model: VisionLanguageModel, folder: Path, *, wrapped: bool) -> None:
+    """Give a model the image encoder of a contrastive one; either may be `wrapped` in `FrozenFeatures`."""
+    if model.vision is None:
+        raise CheckpointError(
+            f"{folder} holds an image encoder, and the model has none; drop init_from or vision: null"
+        )
+    encoder = model.vision.encoder if isinstance(model.vision, FrozenFeatures) else model.vision
+    prefix = "vision.encoder." if wrapped else "vision."
+    trained = {key.removeprefix(prefix): value for key, value in _state(folder).items() if key.startswith(prefix)}
+    _check_fit(encoder.state_dict(), trained, folder)
+    encoder.load_state_dict(trained)
+    _log.info("vision: taken from the contrastive model in %s", folder)
+
+
+def _state(folder: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(folder / TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / TENSORS} cannot be read ({error}); train or copy the model again") from error
+
+
+def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], folder: Path) -> None:
     odd = sorted(set(own) ^ set(state)) or [key for key in own if own[key].shape != state[key].shape]
     if odd:
         raise CheckpointError(
             f"{folder} is of another architecture: {len(odd)} tensors do not fit, such as {odd[0]!r}; "
             "give it the model configuration it was trained with"
         )
-    model.load_state_dict(fill_four_bits(model, state), strict=False)
-    if begins_anew:
-        measure_magnitudes(model)
 
 
 def _under_adapters(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -200,17 +266,19 @@ def _distinct(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return distinct
 
 
-def _build(recipe: Mapping[str, Any]) -> Any:
+def _build(recipe: Mapping[str, Any], folder: Path) -> Any:
     made = _class_of_ours(str(recipe["class_path"]))
-    arguments = {key: _argument(value) for key, value in recipe["init_args"].items()}
+    arguments = {key: _argument(value, folder) for key, value in recipe["init_args"].items()}
+    if "tokenizer" in inspect.signature(made).parameters:
+        arguments["tokenizer"] = str(folder)
     return partial(made, **arguments) if recipe.get("needs_widths") else made(**arguments)
 
 
-def _argument(value: Any) -> Any:
+def _argument(value: Any, folder: Path) -> Any:
     """An argument of a recipe, with the recipes in it built."""
     if isinstance(value, list):
-        return [_argument(one) for one in value]
-    return _build(value) if isinstance(value, dict) and "class_path" in value else value
+        return [_argument(one, folder) for one in value]
+    return _build(value, folder) if isinstance(value, dict) and "class_path" in value else value
 
 
 def _class_of_ours(class_path: str) -> type[nn.Module]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,12 @@ from mmmed.models.decoder import decoder_layers
 from mmmed.models.fusion import splice
 from mmmed.models.language import LanguageModel
 from mmmed.models.order import PictureOrder
+from mmmed.models.parts import ModelOfParts
 from mmmed.models.projector import projected_tokens
 from mmmed.models.vision import VisionEncoder
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
     from transformers.cache_utils import Cache
     from transformers.generation.streamers import BaseStreamer
 
@@ -63,7 +65,7 @@ class Batch:
 _TENSORS = ("ids_BT", "attention_BT", "supervised_BT", "is_image_BT", "pixels_NCHW")
 
 
-class VisionLanguageModel(nn.Module):
+class VisionLanguageModel(ModelOfParts):
     """Answers about images in words.
 
     Args:
@@ -79,6 +81,8 @@ class VisionLanguageModel(nn.Module):
     Raises:
         ConfigError: Only one of vision and projector is given, cross-attention without them, or the order is below 1.
     """
+
+    parts: ClassVar[tuple[str, ...]] = PARTS
 
     def __init__(
         self,
@@ -108,6 +112,10 @@ class VisionLanguageModel(nn.Module):
         self.tokens_per_image = self._projected_tokens if self.cross_attention is None else 1
 
     @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.language.tokenizer
+
+    @property
     def transform(self) -> ImageTransform | None:
         """How images are to be prepared; None for a text-only model."""
         return self.vision.transform if self.vision is not None else None
@@ -117,10 +125,6 @@ class VisionLanguageModel(nn.Module):
         parts = {name: self.part(name) for name in PARTS if name != "order"}
         recipes = {name: part.recipe() if part is not None else None for name, part in parts.items()}
         return recipes | ({"order": self.order.places} if self.order is not None else {})
-
-    def part(self, name: str) -> Any:
-        """One of `PARTS` by name, or None."""
-        return getattr(self, name)
 
     def look(self, pixels_NCHW: Tensor) -> Tensor:
         """Image features as the encoder gives them (N, P, W); without gradient where it does not learn."""

@@ -21,7 +21,7 @@ from mmmed.training.provenance import data_hash, environment
 
 if TYPE_CHECKING:
     from mmmed.data.datamodule import MedicalData
-    from mmmed.models.vlm import Batch
+    from mmmed.models.vlm import Batch, VisionLanguageModel
     from mmmed.training.stage import Stage
 
 _log = logging.getLogger(__name__)
@@ -118,7 +118,8 @@ class Showcase(Callback):
             return
         inputs = [stage.processor.question(example) for example in chosen]
         batch = pad(inputs, image_id=stage.processor.image_id, left=True).to(stage.device)
-        ids = stage.eval().model.generate(batch, max_new_tokens=self.max_new_tokens)
+        model = cast("VisionLanguageModel", stage.eval().model)
+        ids = model.generate(batch, max_new_tokens=self.max_new_tokens)
         answers = stage.processor.prompt.tokenizer.batch_decode(ids, skip_special_tokens=True)
         rows = [
             (example.images[0].open(), example.question, example.reference, answer.strip())

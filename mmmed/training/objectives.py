@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,13 +18,13 @@ from mmmed.records import Example
 
 
 class Objective(Protocol):
-    """A loss over a batch."""
+    """A loss over a batch, for the kind of model that it names."""
 
-    def prepare(self, processor: Processor, examples: Iterable[Example]) -> None:
+    def prepare(self, processor: Any, examples: Iterable[Example]) -> None:
         """Learn what the loss must know of the training data; the same data gives the same state."""
         ...
 
-    def loss(self, model: VisionLanguageModel, batch: Batch) -> Tensor:
+    def loss(self, model: Any, batch: Batch) -> Tensor:
         """The mean loss, a scalar."""
         ...
 

@@ -15,30 +15,36 @@ from torch.optim.lr_scheduler import LambdaLR
 from mmmed.errors import CheckpointError, ConfigError, did_you_mean
 from mmmed.models.adaptation import is_adapter
 from mmmed.models.auxiliary import Measured, measures_of, take_auxiliary_loss
+from mmmed.models.contrastive import ContrastiveModel
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load_weights
+from mmmed.models.parts import ModelOfParts
 from mmmed.models.vision import VisionEncoder
-from mmmed.models.vlm import PARTS, Batch, VisionLanguageModel
+from mmmed.models.vlm import Batch, VisionLanguageModel
+from mmmed.processing.pair import PairProcessor
 from mmmed.processing.processor import Processor
+from mmmed.training.contrastive import ContrastiveLoss
 from mmmed.training.objectives import AnswerLoss, Objective
 from mmmed.training.schedule import warm_cosine
 
 _log = logging.getLogger(__name__)
 
-STAGES = ("align", "instruct", "language", "preference")
+STAGES = ("contrastive", "language", "align", "instruct", "preference")
 
 
 class Stage(lightning.LightningModule):
     """Trains the named parts of a model on the words of its answers; every other part is frozen.
 
     Args:
-        name: `language` (the language model learns from texts), `align` (the projector learns to speak to a frozen
-            language model), `instruct` (both learn to answer) or `preference` (answers are told from worse ones).
+        name: `contrastive` (two towers learn what belongs together), `language` (the language model learns from texts),
+            `align` (the projector learns to speak to a frozen language model), `instruct` (both learn to answer) or
+            `preference` (answers are told from worse ones).
         model: The model.
-        learning_rates: Part (`vision`, `projector`, `order`, `cross_attention`, `language`) to its peak learning rate;
-            parts that are not named are frozen. A language model with an adapter trains that alone.
+        learning_rates: Part (`vision`, `projector`, `order`, `cross_attention`, `language`; `vision`, `text`, `shared`
+            of two towers) to its peak learning rate; parts that are not named are frozen. A language model with an
+            adapter trains that alone.
         optimizer: Makes the optimizer from parameter groups.
-        objective: The loss; None is the cross-entropy of the answers.
+        objective: The loss; None is the cross-entropy of the answers, or CLIP's loss of two towers.
         warmup: Share of the steps in which the learning rate rises.
         floor: Share of the peak learning rate at the end.
         init_from: Folder of an earlier stage's model to start from; None starts from the parts' own weights.
@@ -49,14 +55,15 @@ class Stage(lightning.LightningModule):
         template: Name of a chat template, such as `vicuna`; None takes the tokenizer's own.
 
     Raises:
-        ConfigError: Unknown stage or part, nothing to train, or more blocks than the encoder has.
+        ConfigError: Unknown stage or part, a model of another stage, nothing to train, or more blocks than the encoder
+            has.
         CheckpointError: `init_from` does not fit the model.
     """
 
     def __init__(
         self,
         name: str,
-        model: VisionLanguageModel,
+        model: ModelOfParts,
         learning_rates: dict[str, float],
         optimizer: OptimizerCallable,
         objective: Objective | None = None,
@@ -75,18 +82,12 @@ class Stage(lightning.LightningModule):
         self.model = model
         self.learning_rates = learning_rates
         self.optimizer = optimizer
-        self.objective = objective if objective is not None else AnswerLoss()
+        self.objective: Objective = objective if objective is not None else _usual_objective(model)
+        _check_kind(name, model, self.objective)
         self.warmup = warmup
         self.floor = floor
         self.last_blocks = last_blocks
-        self.processor = Processor(
-            model.language.tokenizer,
-            transform=model.transform,
-            tokens_per_image=model.tokens_per_image,
-            max_length=max_length,
-            system=system,
-            template=template,
-        )
+        self.processor = processor_of(model, max_length=max_length, system=system, template=template)
         if init_from is not None:
             load_weights(model, Path(init_from))
         self._freeze()
@@ -158,7 +159,7 @@ class Stage(lightning.LightningModule):
                 "parameters": sum(one.numel() for one in module.parameters()),
                 "trainable": sum(one.numel() for one in module.parameters() if one.requires_grad),
             }
-            for part in PARTS
+            for part in self.model.parts
             if (module := self.model.part(part)) is not None
         }
 
@@ -169,7 +170,7 @@ class Stage(lightning.LightningModule):
 
     def _trained_state(self) -> dict[str, Tensor]:
         """What training changes: the parameters that learn, and the running statistics of their parts."""
-        parts = {f"model.{part}." for part in PARTS if trainable_parameters(self.model, part)}
+        parts = {f"model.{part}." for part in self.model.parts if trainable_parameters(self.model, part)}
         named = self.model.named_parameters(remove_duplicate=False)
         frozen = {f"model.{name}" for name, one in named if not one.requires_grad}
         return {
@@ -182,8 +183,8 @@ class Stage(lightning.LightningModule):
 
     def _freeze(self) -> None:
         for part in self.learning_rates:
-            if part not in PARTS:
-                raise ConfigError(f"unknown part {part!r} in learning_rates{did_you_mean(part, PARTS)}")
+            if part not in self.model.parts:
+                raise ConfigError(f"unknown part {part!r} in learning_rates{did_you_mean(part, self.model.parts)}")
         if "vision" in self.learning_rates and isinstance(self.model.vision, FrozenFeatures):
             raise ConfigError(
                 "learning_rates names vision, but FrozenFeatures never learns; give the encoder itself, or drop vision"
@@ -193,7 +194,7 @@ class Stage(lightning.LightningModule):
         self.learning_rates = {
             part: rate for part, rate in self.learning_rates.items() if self.model.part(part) is not None
         }
-        for part in PARTS:
+        for part in self.model.parts:
             if (module := self.model.part(part)) is not None:
                 _set_trainable(module, part in self.learning_rates)
                 if part == "vision" and self.last_blocks is not None:
@@ -206,10 +207,46 @@ class Stage(lightning.LightningModule):
             raise ConfigError(f"stage {self.name!r} trains nothing; name a part this model has in learning_rates")
 
 
-def trainable_parameters(model: VisionLanguageModel, part: str) -> list[nn.Parameter]:
+def processor_of(model: ModelOfParts, *, max_length: int, system: str | None, template: str | None) -> Any:
+    """What makes the inputs of a model: pairs for two towers, conversations for the others.
+
+    Raises:
+        ConfigError: A system prompt or template is given to a model that reads no conversation.
+    """
+    if isinstance(model, ContrastiveModel):
+        if (system, template) != (None, None):
+            raise ConfigError("a contrastive model reads no conversation; leave system and template out")
+        longest = min(max_length, model.text.longest)
+        return PairProcessor(model.tokenizer, transform=model.transform, max_length=longest)
+    assert isinstance(model, VisionLanguageModel)
+    return Processor(
+        model.tokenizer,
+        transform=model.transform,
+        tokens_per_image=model.tokens_per_image,
+        max_length=max_length,
+        system=system,
+        template=template,
+    )
+
+
+def trainable_parameters(model: ModelOfParts, part: str) -> list[nn.Parameter]:
     """The parameters of one part that learn."""
     module = model.part(part)
     return [one for one in module.parameters() if one.requires_grad] if module is not None else []
+
+
+def _usual_objective(model: ModelOfParts) -> Objective:
+    return ContrastiveLoss() if isinstance(model, ContrastiveModel) else AnswerLoss()
+
+
+def _check_kind(name: str, model: ModelOfParts, objective: Objective) -> None:
+    """Refuse a stage, model and objective of which not all are contrastive, or none."""
+    kinds = (name == "contrastive", isinstance(model, ContrastiveModel), isinstance(objective, ContrastiveLoss))
+    if len(set(kinds)) > 1:
+        raise ConfigError(
+            f"stage {name!r} with {type(model).__name__} and {type(objective).__name__}: stage contrastive, "
+            "ContrastiveModel and ContrastiveLoss go together, and without them the other stages, models and losses"
+        )
 
 
 def _set_trainable(module: nn.Module, learns: bool) -> None:
