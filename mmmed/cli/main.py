@@ -53,6 +53,9 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("mmmed.cli.training:main", "one pass over the validation split", parses_itself=True),
     "test": Command("mmmed.cli.training:main", "one pass over the test split", parses_itself=True),
     "evaluate": Command("mmmed.cli.commands:evaluate", "score a checkpoint on a task"),
+    "zero_shot": Command(
+        "mmmed.cli.zero_shot:zero_shot", "score a contrastive checkpoint: prompts, retrieval, linear probe"
+    ),
     "generate": Command("mmmed.cli.commands:generate", "answer one question about one image"),
     "experiment": Command(
         {

@@ -3,8 +3,6 @@
 Letters in array names: B draws, N items, C candidates.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
@@ -61,10 +59,3 @@ def chance(candidates: NDArray[np.int_], right: NDArray[np.int_], drawn: NDArray
 def _log_choose(n: NDArray[np.int_], k: NDArray[np.int_]) -> FloatArray:
     logarithm: FloatArray = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     return logarithm
-
-
-def item_weights(weights_BP: FloatArray, patients: Sequence[str], *, order: Sequence[str]) -> FloatArray:
-    """The weight of each item in each draw (B, N): that of its patient."""
-    index = {patient: number for number, patient in enumerate(order)}
-    taken: FloatArray = weights_BP[:, [index[patient] for patient in patients]]
-    return taken

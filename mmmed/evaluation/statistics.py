@@ -68,7 +68,7 @@ def bootstrap_estimate(tallies: FloatArray, *, value_of: ValueOf, weights: Float
         support: Patients the figure rests on; widens an interval that resampling leaves without width.
     """
     value = float(value_of(tallies.sum(axis=0)))
-    return _interval(value, value_of(weights @ tallies), patients=len(tallies), support=support, bounds=(0.0, 1.0))
+    return interval_of(value, value_of(weights @ tallies), patients=len(tallies), support=support, bounds=(0.0, 1.0))
 
 
 def paired_estimate(
@@ -85,7 +85,7 @@ def paired_estimate(
     """
     value = float(value_of(tallies.sum(axis=0)) - value_of(others.sum(axis=0)))
     drawn = value_of(weights @ tallies) - value_of(weights @ others)
-    return _interval(value, drawn, patients=len(tallies), support=support, bounds=(-1.0, 1.0))
+    return interval_of(value, drawn, patients=len(tallies), support=support, bounds=(-1.0, 1.0))
 
 
 def permutation_p(
@@ -152,7 +152,9 @@ def detectable_from_interval(low: float, high: float, *, power: float = POWER, l
     return (z_a + z_b) * (high - low) / (2 * z_a)
 
 
-def _interval(value: float, drawn: FloatArray, *, patients: int, support: int, bounds: tuple[float, float]) -> Estimate:
+def interval_of(
+    value: float, drawn: FloatArray, *, patients: int, support: int, bounds: tuple[float, float]
+) -> Estimate:
     """Percentile limits; where all draws agree, limits that still admit what so few patients cannot rule out."""
     if patients < 2 or not math.isfinite(value):
         return Estimate(value, math.nan, math.nan)

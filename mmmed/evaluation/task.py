@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 from jsonargparse import ArgumentError as ParsingError
@@ -13,6 +14,11 @@ from mmmed.data.source import Records, Source, decodable, read
 from mmmed.data.splits import uniform
 from mmmed.errors import ConfigError, DataError, did_you_mean
 from mmmed.records import Example, Quarantined, Split
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Described = TypeVar("Described", bound="DataclassInstance")
 
 CLOSED_METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "unparsed")
 OPEN_METRICS = ("token_f1", "exact_match", "unparsed")
@@ -87,19 +93,28 @@ class Task:
 
 def load_task(path: str | Path) -> Task:
     """Read a task file. Raises `ConfigError` naming the file."""
+    return read_described(path, Task, folder="configs/task/")
+
+
+def read_described(path: str | Path, kind: type[Described], *, folder: str) -> Described:
+    """Build a dataclass from a YAML file of its arguments; `folder` is where the project keeps such files.
+
+    Raises:
+        ConfigError: The file is not there, or its content does not fit; the message names it.
+    """
     if not Path(path).is_file():
-        raise ConfigError(f"no task file {path}; the tasks of the project are in configs/task/")
+        raise ConfigError(f"no task file {path}; the tasks of the project are in {folder}")
+    known = [each.name for each in fields(kind)]
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Task)
+    parser.add_class_arguments(kind)
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ConfigError(f"task file {path}: expected the keys of a task, such as name, version and source")
         for key in content:
-            if key not in Task.__dataclass_fields__:
-                near = did_you_mean(str(key), Task.__dataclass_fields__)
-                raise ConfigError(f"task file {path}: unknown key {key!r}{near}")
-        return Task(**vars(parser.instantiate(parser.parse_object(content))))
+            if key not in known:
+                raise ConfigError(f"task file {path}: unknown key {key!r}{did_you_mean(str(key), known)}")
+        return kind(**vars(parser.instantiate(parser.parse_object(content))))
     except (ParsingError, yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"task file {path}: {' '.join(str(error).split())}") from error
 

@@ -147,7 +147,10 @@ class ContrastiveModel(ModelOfParts):
         for layer in self.vision.modules():
             if isinstance(layer, _BatchNorm):
                 layer.eval()
-        features_BNW = self.vision(pixels_BCHW)
+        return self.place_images(self.vision(pixels_BCHW))
+
+    def place_images(self, features_BNW: Tensor) -> Tensor:
+        """Unit vectors (B, E) of images whose features are known."""
         return functional.normalize(self.shared.image(self.shared.pool(features_BNW)), dim=-1)
 
     def embed_texts(self, ids_BT: Tensor, attention_BT: Tensor) -> Tensor:

@@ -49,16 +49,22 @@ class PairProcessor:
                 f"{name}: {len(example.images)} images and {len(example.reference.split())} words; contrastive "
                 "training needs one image with a text, so choose topics of reports"
             )
-        ids = self.text_ids(example.reference)
-        if len(ids) > self.max_length:
-            raise RecordError(
-                f"{name}: {len(ids)} tokens, more than max_length {self.max_length}; shorten the text or raise it"
-            )
+        ids = self.text_ids(example.reference, of=name)
         return ModelInput(name, ids, torch.ones_like(ids, dtype=torch.bool), self.pixels(example.images))
 
-    def text_ids(self, text: str) -> Tensor:
-        """Token ids of a text (T,), with the marks that the tokenizer puts around it."""
-        return torch.tensor(self.tokenizer(text.strip())["input_ids"])
+    def text_ids(self, text: str, *, of: str) -> Tensor:
+        """Token ids of a text (T,), with the marks that the tokenizer puts around it.
+
+        Raises:
+            RecordError: It is too long; the message begins with what it is the text `of`.
+        """
+        # The tokenizer's own warning about length would stand before ours.
+        ids = torch.tensor(self.tokenizer(text.strip(), verbose=False)["input_ids"])
+        if len(ids) > self.max_length:
+            raise RecordError(
+                f"{of}: {len(ids)} tokens, more than max_length {self.max_length}; shorten the text or raise it"
+            )
+        return ids
 
     def pixels(self, images: Sequence[LazyImage]) -> Tensor:
         """Decode, letterbox and normalise: (N, C, H, W). Raises `ImageError`."""

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -91,7 +91,7 @@ def test_a_chunk_that_runs_again_drops_out_the_same(make_towers: MakeModel) -> N
 class Watched(torch.autograd.Function):
     """Passes on what it is given, and keeps an activation; how many images have one is counted in the backward pass."""
 
-    kept: list[tuple[StorageWeakRef, int]] = []
+    kept: ClassVar[list[tuple[StorageWeakRef, int]]] = []
     most = 0
 
     @staticmethod
