@@ -18,6 +18,7 @@ from mmmed.errors import ConfigError
 from mmmed.evaluation.experiment import read_experiment
 from mmmed.evaluation.task import load_task
 from mmmed.evaluation.text_classifier import load_reading_arm
+from mmmed.evaluation.zero_shot import load_zero_shot
 from mmmed.records import Example
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,7 @@ OWN_DATA = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 SHOWN_FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TASKS = sorted((CONFIGS / "task").glob("*.yaml"))
 BASELINES = sorted((CONFIGS / "baseline").glob("*.yaml"))
+ZERO_SHOT = sorted((CONFIGS / "zero_shot").glob("*.yaml"))
 
 
 def name_of(path: Path) -> str:
@@ -100,6 +102,11 @@ def test_every_baseline_is_read(path: Path) -> None:
     assert load_reading_arm(path).weights is not None
 
 
+@pytest.mark.parametrize("path", ZERO_SHOT, ids=name_of)
+def test_every_zero_shot_task_is_built(path: Path) -> None:
+    assert load_zero_shot(path).name == path.stem
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_every_class_in_a_configuration_can_be_imported(path: Path) -> None:
     for class_path in class_paths(yaml.safe_load(path.read_text(encoding="utf-8"))):
@@ -108,7 +115,7 @@ def test_every_class_in_a_configuration_can_be_imported(path: Path) -> None:
 
 
 def test_no_configuration_lies_where_nothing_reads_it() -> None:
-    assert set(FILES) == {*EXPERIMENTS, *PARTS, *TASKS, *BASELINES}
+    assert set(FILES) == {*EXPERIMENTS, *PARTS, *TASKS, *BASELINES, *ZERO_SHOT}
 
 
 def test_a_misspelt_argument_of_a_configuration_is_found(parser: LightningArgumentParser, tmp_path: Path) -> None:

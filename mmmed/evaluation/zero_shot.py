@@ -147,7 +147,7 @@ def classify(
     Source: Tiu et al. 2022, Nature Biomedical Engineering 6:1399-1406, Methods (a softmax over the pair of prompts);
     Radford et al. 2021, arXiv 2103.00020, section 3.1.4 (prompts averaged in the space of embeddings).
     """
-    scale = float(embedder.model.shared.scale)
+    scale = embedder.model.shared.scale.item()
     answers: list[Prediction] = []
     for topic, prompts in task.prompts.items():
         yes_E, no_E = (_ensemble(embedder, sentences) for sentences in (prompts.positive, prompts.negative))

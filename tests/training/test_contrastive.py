@@ -209,7 +209,8 @@ class Loss(nn.Module):
 
 for kind, chunk in (("clip", None), ("siglip", 3)):
     module = Loss(kind, chunk)
-    loss = DistributedDataParallel(module)(batch)
+    reduced = DistributedDataParallel(module)  # which must live until the gradients are there
+    loss = reduced(batch)
     loss.backward()
     found = {name: one.grad for name, one in module.model.named_parameters()}
     torch.save({"loss": loss.detach(), "gradients": found}, folder / f"{kind}{rank}.pt")
