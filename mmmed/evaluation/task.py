@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import yaml
 from jsonargparse import ArgumentError as ParsingError
@@ -15,10 +15,7 @@ from mmmed.data.splits import uniform
 from mmmed.errors import ConfigError, DataError, did_you_mean
 from mmmed.records import Example, Quarantined, Split
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Described = TypeVar("Described", bound="DataclassInstance")
+Described = TypeVar("Described")
 
 CLOSED_METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "unparsed")
 OPEN_METRICS = ("token_f1", "exact_match", "unparsed")
@@ -104,7 +101,7 @@ def read_described(path: str | Path, kind: type[Described], *, folder: str) -> D
     """
     if not Path(path).is_file():
         raise ConfigError(f"no task file {path}; the tasks of the project are in {folder}")
-    known = [each.name for each in fields(kind)]
+    known = [each.name for each in fields(kind)]  # type: ignore[arg-type]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind)
     try:

@@ -151,8 +151,13 @@ class ContrastiveModel(ModelOfParts):
 
     def place_images(self, features_BNW: Tensor) -> Tensor:
         """Unit vectors (B, E) of images whose features are known."""
-        return functional.normalize(self.shared.image(self.shared.pool(features_BNW)), dim=-1)
+        return functional.normalize(_full(self.shared.image(self.shared.pool(features_BNW))), dim=-1)
 
     def embed_texts(self, ids_BT: Tensor, attention_BT: Tensor) -> Tensor:
         """Unit vectors of texts (B, E)."""
-        return functional.normalize(self.shared.text(self.text(ids_BT, attention_BT)), dim=-1)
+        return functional.normalize(_full(self.shared.text(self.text(ids_BT, attention_BT))), dim=-1)
+
+
+def _full(places_BE: Tensor) -> Tensor:
+    """At least float32: a temperature of 100 would make rounding of bfloat16 a difference between pairs."""
+    return places_BE.float() if places_BE.dtype in (torch.bfloat16, torch.float16) else places_BE

@@ -68,7 +68,8 @@ class ContrastiveLoss:
         images_BE = self._chunked(model, "vision", model.embed_images, batch.pixels_NCHW)
         texts_BE = self._chunked(model, "text", model.embed_texts, batch.ids_BT, batch.attention_BT)
         compare = _LOSSES[self.kind](same_texts(batch))
-        loss: Tensor = compare(gathered(images_BE), gathered(texts_BE), model.shared.scale, model.shared.bias)
+        with torch.autocast(images_BE.device.type, enabled=False):
+            loss: Tensor = compare(gathered(images_BE), gathered(texts_BE), model.shared.scale, model.shared.bias)
         return loss
 
     def _chunked(self, model: ContrastiveModel, tower: str, embed: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from mmmed.cli.main import ENVIRONMENT, main
 
+ROOT = Path(__file__).parents[2]
 Config = dict[str, Any]
 CLIP = {
     "model_type": "clip_vision_model",
@@ -178,3 +180,19 @@ def test_a_checkpoint_of_another_kind_is_one_line(tmp_path: Path, capsys: Any) -
     given = ["--checkpoint", str(tmp_path / "nowhere"), "--task", str(tmp_path / "task.yaml")]
     assert main(["zero_shot", *given]) == 2
     assert "mmmed: error: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.timeout(3600)
+def test_the_tiny_pre_training_knows_findings_it_was_never_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "configs", "configs")
+    assert main(["fit", "--config", "configs/experiment/contrastive_phantom.yaml", "--wandb", "false"]) == 0
+    given = ["--checkpoint", "outputs/contrastive_phantom", "--task", "configs/zero_shot/phantom.yaml"]
+    assert main(["zero_shot", *given, "--output", "scores"]) == 0
+    rows = json.loads(Path("scores/results.json").read_text())
+    (mean,) = [row for row in rows if row["metric"] == "mean_zero_shot_auroc" and row["baseline"] is None]
+    assert mean["value"] >= 0.85

@@ -151,6 +151,20 @@ def test_the_siglip_loss_is_a_decision_for_every_pair(make_towers: MakeModel) ->
     torch.testing.assert_close(ContrastiveLoss("siglip").loss(model, batch), expected)
 
 
+def test_similarities_are_compared_in_full_precision(make_towers: MakeModel) -> None:
+    """Of the same places, which mixed precision rounds, the loss is that of float32."""
+    model = make_towers(scale=100.0)
+    batch = batch_of(model, range(2, PAIRS))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = ContrastiveLoss().loss(model, batch)
+        images, texts = model.embed_images(batch.pixels_NCHW), model.embed_texts(batch.ids_BT, batch.attention_BT)
+    assert images.dtype == texts.dtype == loss.dtype == torch.float32
+    logits = 100 * images @ texts.T
+    own = torch.arange(len(logits))
+    expected = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
+    torch.testing.assert_close(loss, expected)
+
+
 def test_the_same_text_is_a_match_whatever_its_padding(make_towers: MakeModel) -> None:
     model = make_towers()
     expected = torch.tensor([[one == other for other in TEXTS] for one in TEXTS])
