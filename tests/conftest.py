@@ -141,9 +141,9 @@ def make_towers(tokenizer_folder: Path) -> Callable[..., ContrastiveModel]:
     import torch
 
     from mmmed.models.contrastive import ContrastiveModel
+    from mmmed.models.encoders.transformers import TransformersEncoder
     from mmmed.models.language import CausalLanguageModel
     from mmmed.models.text import LanguageText, TransformerText
-    from mmmed.models.vision import TransformersEncoder
 
     def make(*, seed: int = 0, llama: bool = False, dropout: float = 0.0, **settings: Any) -> ContrastiveModel:
         torch.manual_seed(seed)

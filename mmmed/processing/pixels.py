@@ -59,9 +59,9 @@ def to_pixels(image: Image.Image, transform: ImageTransform) -> Tensor:
 def _square(image: Image.Image, transform: ImageTransform) -> Image.Image:
     size, interpolation = transform.size, transform.interpolation
     if transform.fit == "pad":
-        return pad_to_square(image, size=size, fill=transform.mean, interpolation=interpolation)
+        return pad_to_square(image, size=size, fill=transform.fill, interpolation=interpolation)
     if transform.fit == "crop":
         return crop_to_square(image, size=size, interpolation=interpolation)
     if transform.fit == "stretch":
         return image.convert("RGB").resize((size, size), _RESAMPLING[interpolation])
-    return letterbox(image, size=size, fill=transform.mean, interpolation=interpolation)
+    return letterbox(image, size=size, fill=transform.fill, interpolation=interpolation)

@@ -56,7 +56,7 @@ def part(name: str, /, **arguments: Any) -> Config:
 def towers(tokenizer_folder: Path) -> Config:
     heads = {"num_attention_heads": 2, "hidden_dropout_prob": 0.2}
     text = part("models.text.TransformerText", weights=None, config=BERT | heads, tokenizer=str(tokenizer_folder))
-    vision = part("models.vision.TransformersEncoder", weights=None, config=CLIP, layer=-1)
+    vision = part("models.encoders.transformers.TransformersEncoder", weights=None, config=CLIP, layer=-1)
     return part("models.contrastive.ContrastiveModel", vision=vision, text=text, width=8)
 
 

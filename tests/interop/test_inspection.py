@@ -41,7 +41,7 @@ def test_what_does_not_fit_is_told_and_not_raised(make_llava: Make, hub_folder: 
 
 
 def test_a_run_and_its_model_folder_are_the_same(make_model: Make, tmp_path: Path) -> None:
-    save(make_model(lora={"r": 2}), tmp_path / "model", settings={}, provenance={})
+    save(make_model(adapter={"kind": "lora", "r": 2}), tmp_path / "model", settings={}, provenance={})
     assert inspect_checkpoint(tmp_path) == inspect_checkpoint(tmp_path / "model")
     assert inspect_checkpoint(tmp_path).complaint == ""
     exported = inspect_checkpoint(export(tmp_path, tmp_path / "hf"), digest=True)

@@ -21,11 +21,13 @@ from mmmed.inference.session import Session, open_session
 from mmmed.interop.export import export
 from mmmed.interop.importing import import_
 from mmmed.interop.tensors import differing
+from mmmed.models.encoders.open_clip import OpenClipEncoder
+from mmmed.models.encoders.timm import TimmEncoder
+from mmmed.models.encoders.transformers import TransformersEncoder
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load, save
 from mmmed.models.language import CausalLanguageModel
 from mmmed.models.projector import LinearProjector, MLPProjector, WordProjector
-from mmmed.models.vision import OpenClipEncoder, TimmEncoder, TransformersEncoder
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example, LazyImage
@@ -160,7 +162,13 @@ def test_any_layer_is_read_as_llava_counts_it(
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"select": "cls_patch"}, {"tie_word_embeddings": True}, {"lora": {"r": 2}}, {"system": "Be brief."}],
+    [
+        {},
+        {"select": "cls_patch"},
+        {"tie_word_embeddings": True},
+        {"adapter": {"kind": "lora", "r": 2}},
+        {"system": "Be brief."},
+    ],
     ids=lambda settings: next(iter(settings), "plain"),
 )
 def test_an_export_answers_in_transformers_as_here(
@@ -181,7 +189,7 @@ def test_an_export_answers_in_transformers_as_here(
         (answer,) = session.write([example], max_new_tokens=8)
         assert answer.text == words_of_transformers(llava, processor, example)
     back = load(import_(exported, tmp_path / "back")).model
-    if "lora" not in settings:
+    if "adapter" not in settings:
         assert_same_tensors(back.state_dict(), load(folder).model.state_dict())
     assert open_session(tmp_path / "back", device="cpu").write(films(examples), max_new_tokens=8) == session.write(
         films(examples), max_new_tokens=8

@@ -16,9 +16,9 @@ from mmmed.inference.session import open_session
 from mmmed.interop import other_readers
 from mmmed.interop.importing import import_
 from mmmed.models import projector
+from mmmed.models.encoders.timm import TimmEncoder
 from mmmed.models.folder import load, save
 from mmmed.models.projector import LinearProjector
-from mmmed.models.vision import TimmEncoder
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example

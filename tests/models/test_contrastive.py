@@ -10,11 +10,11 @@ from torch import nn
 
 from mmmed.errors import CheckpointError, ConfigError
 from mmmed.models.contrastive import AttentionPool, ContrastiveModel
+from mmmed.models.encoders.timm import TimmEncoder
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load, load_contrastive, load_weights, save
 from mmmed.models.projector import MLPProjector
 from mmmed.models.text import LanguageText, TransformerText, pooled
-from mmmed.models.vision import TimmEncoder
 from mmmed.models.vlm import VisionLanguageModel
 
 MakeTowers = Callable[..., ContrastiveModel]
