@@ -113,7 +113,9 @@ class _Sheet:
 
 
 def _as_layer(film: Image.Image) -> Layer:
-    return np.asarray(film, dtype=np.float32) * np.float32(1 / 255)
+    # One pass from bytes to [0, 1]; asking Pillow for float32 would take three.
+    grey = np.frombuffer(film.tobytes(), dtype=np.uint8).reshape(film.height, film.width)
+    return np.multiply(grey, np.float32(1 / 255), dtype=np.float32)
 
 
 def _mask(anatomy: Anatomy, outline: Points) -> Layer:
