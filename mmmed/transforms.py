@@ -22,8 +22,7 @@ class ImageTransform:
         mean: Subtracted from each colour, in [0, 1].
         std: Each colour is divided by it, after the mean is taken away.
         interpolation: How the picture is resized.
-        fill: Colour of the letterbox bars, in [0, 1]; black, as the surround of a film, unless a checkpoint was
-            trained otherwise.
+        fill: Colour of the letterbox bars, in [0, 1]; encoders ask for their mean, as LLaVA does, unless told black.
         fit: How the picture becomes a square; checkpoints of others say what they were trained with.
     """
 

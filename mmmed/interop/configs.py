@@ -254,7 +254,7 @@ def recipe_of(
 
 def language_recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Write down a causal language model of transformers."""
-    arguments = {"weights": None, "config": _without_dtype(config), "lora": None, "attention": "sdpa"}
+    arguments = {"weights": None, "config": _without_dtype(config), "adapter": None, "attention": None}
     return {"class_path": class_path(CausalLanguageModel), "init_args": arguments}
 
 

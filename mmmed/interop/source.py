@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from mmmed.errors import CheckpointError
-from mmmed.interop.adapters import merged_state
 from mmmed.interop.configs import check_projector, language_config_of, vision_config_of, vision_place
 from mmmed.interop.names import Shape, check_total, moves
 from mmmed.interop.openclip import from_open_clip
 from mmmed.interop.skeleton import skeleton, tensor_shapes
 from mmmed.interop.tensors import TensorFiles
 from mmmed.models.encoders.open_clip import OpenClipEncoder
-from mmmed.models.folder import RECIPE, read_content
+from mmmed.models.folder import RECIPE, load, read_content
+from mmmed.models.language import CausalLanguageModel
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
 
@@ -89,6 +89,14 @@ def model_folder(path: Path) -> Path:
     raise CheckpointError(f"no model of mmmed at {path}; name the `model` folder that a run left under its --output")
 
 
+def _merged(folder: Path) -> dict[str, Tensor]:
+    """The tensors of the plain model that computes what the model with its adapter does."""
+    model = load(folder).model
+    assert isinstance(model.language, CausalLanguageModel)
+    model.language.merge()
+    return model.state_dict()
+
+
 @contextmanager
 def open_source(path: Path) -> Iterator[ExportSource]:
     """Open a model folder for export; adapters are merged into a copy.
@@ -99,10 +107,10 @@ def open_source(path: Path) -> Iterator[ExportSource]:
     folder = model_folder(path)
     content = read_content(folder)
     language = content["model"]["language"]["init_args"]
-    adapted = language.get("lora") is not None
+    adapted = language.get("adapter") is not None
     if adapted:
         content = copy.deepcopy(content)
-        content["model"]["language"]["init_args"]["lora"] = None
+        content["model"]["language"]["init_args"]["adapter"] = None
     model = skeleton(content, tokenizer=folder)
     vision, linear = vision_config_of(model), check_projector(model)
     language_config = language_config_of(model)
@@ -110,7 +118,7 @@ def open_source(path: Path) -> Iterator[ExportSource]:
     depth = int(vision["num_hidden_layers"])
     expected = tensor_shapes(model)
     with TensorFiles(folder) as files:
-        merged = merged_state(folder) if adapted else {}
+        merged = _merged(folder) if adapted else {}
         shapes: dict[str, Shape] = dict(files.shapes)
         dtypes = dict(files.dtypes)
         if adapted:

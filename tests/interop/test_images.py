@@ -31,7 +31,7 @@ def grey_values(ours: torch.Tensor, theirs: torch.Tensor, transform: ImageTransf
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("size", [(700, 512), (333, 501), (224, 224), (90, 61)])
 def test_a_film_is_prepared_alike(fit: Fit, size: tuple[int, int]) -> None:
-    transform = ImageTransform(size=224, fit=fit, **CLIP)
+    transform = ImageTransform(size=224, fit=fit, fill=CLIP["mean"], **CLIP)
     picture = film(*size)
     ours = to_pixels(picture, transform)
     processor = image_processor_of(transform)
@@ -44,7 +44,7 @@ def test_a_film_is_prepared_alike(fit: Fit, size: tuple[int, int]) -> None:
 def test_through_pillow_the_pixels_are_the_very_same(fit: Fit, tmp_path: Any) -> None:
     from transformers import AutoImageProcessor
 
-    transform = ImageTransform(size=224, fit=fit, **CLIP)
+    transform = ImageTransform(size=224, fit=fit, fill=CLIP["mean"], **CLIP)
     image_processor_of(transform).save_pretrained(tmp_path)
     processor = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     for size in ((700, 512), (333, 501)):

@@ -78,7 +78,7 @@ class OpenClipEncoder(VisionEncoder):
         layer: Layer = -2,
         select: Select = "patch",
         size: int | None = None,
-        fill: Fill = "black",
+        fill: Fill = "mean",
         config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()

@@ -61,7 +61,7 @@ class TimmEncoder(VisionEncoder):
         layer: Layer = -1,
         select: Select = "patch",
         size: int | None = None,
-        fill: Fill = "black",
+        fill: Fill = "mean",
     ) -> None:
         super().__init__()
         check_select(select, layer=layer)

@@ -88,7 +88,7 @@ class TransformersEncoder(VisionEncoder):
         layer: Layer = -2,
         select: Select = "patch",
         size: int | None = None,
-        fill: Fill = "black",
+        fill: Fill = "mean",
     ) -> None:
         super().__init__()
         check_select(select, layer=layer)
