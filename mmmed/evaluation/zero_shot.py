@@ -75,7 +75,7 @@ class ZeroShotTask:
         """Yes/no questions and reports, each about one image that can be read.
 
         Raises:
-            DataError: A topic is not asked about in this split.
+            DataError: A topic is not asked about in this split, or has the same answer throughout.
         """
         self.source.prepare()
         wanted = {*self.prompts, *filter(None, [self.reports])}
@@ -83,9 +83,15 @@ class ZeroShotTask:
         kept = decodable([one for one in read_ones if len(one.images) == 1]).examples
         if missing := sorted(wanted - {one.topic for one in kept}):
             raise DataError(f"task {self.name}: no {split} example has the topic {missing[0]!r}; check its source")
-        for one in kept:
-            if one.topic in self.prompts and set(one.options) != set(YES_NO):
-                raise DataError(f"task {self.name}: {one.id} of topic {one.topic!r} is no yes/no question")
+        for topic in self.prompts:
+            answers = {one.reference for one in kept if one.topic == topic}
+            if not answers <= set(YES_NO):
+                raise DataError(f"task {self.name}: topic {topic!r} is no yes/no question; expected options {YES_NO}")
+            if len(answers) < len(YES_NO):
+                raise DataError(
+                    f"task {self.name}: every {split} example of {topic!r} has the answer {answers.pop()!r}, and both "
+                    "are needed; take more examples, or other fractions of the split"
+                )
         return kept
 
 
@@ -168,8 +174,6 @@ def probe(
     for topic in task.prompts:
         learned = [one for one in training if one.topic == topic]
         asked = [one for one in examples if one.topic == topic]
-        if len({one.reference for one in learned}) < len(YES_NO):
-            raise DataError(f"task {task.name}: training films all have the same answer about {topic!r}")
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
         model.fit(_rows(taught.features, learned), [one.reference for one in learned])
         shares = model.predict_proba(_rows(seen.features, asked))

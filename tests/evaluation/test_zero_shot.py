@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from mmmed.data.phantom.case import Planted
 from mmmed.data.phantom.findings import KINDS
 from mmmed.data.phantom.grammar import NAMES
 from mmmed.data.question import YES_NO
@@ -145,3 +146,8 @@ def test_a_topic_that_is_not_asked_is_refused() -> None:
     prompts = {"side": Prompts(positive=["Left."], negative=["Right."])}
     with pytest.raises(DataError, match="is no yes/no question"):
         ZeroShotTask(name="tiny", version=1, source=PhantomSource(20), prompts=prompts).examples("test")
+    never = Planted(prevalence={"": {"nodule": 0.0}})
+    prompts = {"nodule": Prompts(positive=["A nodule."], negative=["No nodule."])}
+    task = ZeroShotTask(name="tiny", version=1, source=PhantomSource(20, planted=never), prompts=prompts)
+    with pytest.raises(DataError, match="every test example of 'nodule' has the answer 'no', and both are needed"):
+        task.examples("test")
