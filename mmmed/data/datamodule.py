@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from mmmed.data.collate import pad
 from mmmed.data.conversation import Join, merge
 from mmmed.data.mixture import Mixture
 from mmmed.data.order import BatchOrder, ResumableLoader
-from mmmed.data.source import Source, decodable, read
+from mmmed.data.source import Snapshot, Source, decodable, read
 from mmmed.data.splits import check_disjoint
 from mmmed.errors import ConfigError, DataError, OutputError
 from mmmed.models.vlm import Batch
@@ -97,8 +98,9 @@ class MedicalData(lightning.LightningDataModule):
         wanted: tuple[Split, ...] = ("test",) if stage == "test" else ("train", "validation")
         if self._sets.keys() >= set(wanted):
             return
-        chosen = {split: self._read(split) for split in wanted}
-        check_disjoint(one for source in self.sources for one in source.records() if isinstance(one, Example))
+        sources = [Snapshot(source) for source in self.sources]
+        chosen = {split: self._read(sources, split) for split in wanted}
+        check_disjoint(one for source in sources for one in source.records() if isinstance(one, Example))
         for split, examples in chosen.items():
             self.counts[split] = dict(Counter(example.source for example in examples))
             conversations = merge(examples, most_turns=self.most_turns, seed=self.seed, join=self.join)
@@ -154,8 +156,8 @@ class MedicalData(lightning.LightningDataModule):
             self._sets[split], batch_size=self.batch_size, collate_fn=self._collate(), num_workers=self.workers
         )
 
-    def _read(self, split: Split) -> list[Example]:
-        records = read(self.sources, split)
+    def _read(self, sources: Sequence[Source], split: Split) -> list[Example]:
+        records = read(sources, split)
         kept = [one for one in records.examples if self.topics is None or one.topic in self.topics]
         if not kept:
             raise DataError(f"no {split} example has a topic among {self.topics}; name topics the sources ask about")

@@ -21,6 +21,21 @@ class Source(Protocol):
         ...
 
 
+class Snapshot:
+    """A source whose records are read once, for whoever goes through them several times."""
+
+    def __init__(self, source: Source) -> None:
+        self.name = source.name
+        self._records = list(source.records())
+
+    def prepare(self) -> None:
+        """Nothing to make."""
+
+    def records(self) -> Iterator[Example | Quarantined]:
+        """Yield the records as they were read."""
+        yield from self._records
+
+
 class Records(NamedTuple):
     """The good records of one split, and all that was set aside."""
 

@@ -14,9 +14,10 @@ import wandb
 from mmmed.data.card import read_card
 from mmmed.evaluation.compare import Row, primary_metrics
 from mmmed.evaluation.controls import CONTROLS
+from mmmed.evaluation.drawing import Curve
 from mmmed.evaluation.experiment import MAIN, TEXT_ONLY, Experiment, Outcome
 from mmmed.evaluation.predictions import Prediction
-from mmmed.evaluation.report import Curve, DataCount, Part, Picture, ReportData, render
+from mmmed.evaluation.report import DataCount, Part, Picture, ReportData, render
 from mmmed.records import LazyImage, Quarantined
 from mmmed.training.provenance import environment
 

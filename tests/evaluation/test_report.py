@@ -12,22 +12,10 @@ from PIL import Image
 from mmmed.errors import OutputError
 from mmmed.evaluation import report as report_module
 from mmmed.evaluation.compare import Row
+from mmmed.evaluation.drawing import Curve
 from mmmed.evaluation.predictions import Prediction
-from mmmed.evaluation.report import (
-    Curve,
-    DataCount,
-    Part,
-    Picture,
-    ReportData,
-    cards,
-    count,
-    data_uri,
-    p_value,
-    percent,
-    points,
-    render,
-    verdict,
-)
+from mmmed.evaluation.report import DataCount, Part, Picture, ReportData, cards, data_uri, render, verdict
+from mmmed.evaluation.wording import count, p_value, percent, points
 from mmmed.records import Quarantined
 
 ATTACK = "<script>alert('x')</script><img src=http://tracker.example/a.png onerror=1>"
