@@ -6,7 +6,6 @@ from typing import Any
 from torch import nn
 
 from mmmed.errors import ConfigError
-from mmmed.models.adaptation import is_adapter
 from mmmed.models.decoder import decoder_layers
 from mmmed.models.experts import MixtureOfExperts
 from mmmed.models.language import CausalLanguageModel
@@ -80,10 +79,13 @@ class SparseLanguageModel(CausalLanguageModel):
         every: 2 changes every second layer, the first among them.
         balance: Weight of the balance loss.
         normalise: Whether the weights of the chosen experts sum to 1.
-        settings: Whatever `CausalLanguageModel` takes.
+        tokenizer: As of `CausalLanguageModel`, and so are the two that follow; there is no adapter, beside which the
+            router would not learn.
+        config: Model configuration, needed with random weights.
+        attention: Attention implementation of transformers.
 
     Raises:
-        ConfigError: The model has no dense MLPs, or adapters, beside which the router would not learn.
+        ConfigError: The model has no dense MLPs.
 
     Source: Jiang et al., Med-MoE (2024), section 3: 4 experts, 1 per token with its own likelihood as weight
     (``top_k: 1, normalise: false``), capacity 1.5, no balance loss, every second layer.
@@ -99,11 +101,11 @@ class SparseLanguageModel(CausalLanguageModel):
         every: int = 2,
         balance: float = 0.01,
         normalise: bool = True,
-        **settings: Any,
+        tokenizer: str | None = None,
+        config: dict[str, Any] | None = None,
+        attention: str | None = None,
     ) -> None:
-        super().__init__(weights, **settings)
-        if any(is_adapter(name) for name, _ in self.named_parameters()):
-            raise ConfigError("a mixture of experts learns its router, which adapters leave frozen; set adapter: null")
+        super().__init__(weights, tokenizer=tokenizer, config=config, attention=attention)
         self._mixture: dict[str, Any] = {
             "experts": experts,
             "top_k": top_k,
@@ -115,9 +117,7 @@ class SparseLanguageModel(CausalLanguageModel):
         sparse_upcycle(self.model, **self._mixture)
 
     def recipe(self) -> dict[str, Any]:
-        dense = super().recipe()
+        dense = super().recipe()["init_args"]
         kind = type(self)
-        return dense | {
-            "class_path": f"{kind.__module__}.{kind.__name__}",
-            "init_args": dense["init_args"] | self._mixture,
-        }
+        arguments = {key: dense[key] for key in ("weights", "config", "attention")} | self._mixture
+        return {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": arguments}

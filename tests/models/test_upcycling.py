@@ -120,13 +120,6 @@ def test_a_forward_pass_leaves_losses_and_measures_of_each_changed_layer(
     torch.testing.assert_close(take_auxiliary_loss(language).detach(), 0.1 * balance)
 
 
-def test_adapters_beside_a_router_are_refused(
-    make_model: Callable[..., VisionLanguageModel], tokenizer_folder: Path
-) -> None:
-    with pytest.raises(ConfigError, match="adapters leave frozen"):
-        sparse(make_model, tokenizer_folder, adapter={"kind": "lora", "r": 2})
-
-
 def sparse(make_model: Callable[..., VisionLanguageModel], tokenizer: Path, **settings: Any) -> SparseLanguageModel:
     config = make_model(vision=False).language.recipe()["init_args"]["config"]
     return SparseLanguageModel(None, config=config, tokenizer=str(tokenizer), **settings)
