@@ -72,6 +72,14 @@ class Film:
         return film.point([(value + self.shade * 37) % 256 for value in range(256)])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, unless it is asked for."""
+    if not os.environ.get("MMMED_LONG"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes; set MMMED_LONG=1 to run it"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Root of the real development data; tests that need it skip where it is absent."""

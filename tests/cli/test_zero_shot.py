@@ -183,6 +183,7 @@ def test_a_checkpoint_of_another_kind_is_one_line(tmp_path: Path, capsys: Any) -
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.network
 @pytest.mark.timeout(3600)
 def test_the_tiny_pre_training_knows_findings_it_was_never_asked_about(
