@@ -159,7 +159,7 @@ def test_a_trained_model_is_evaluated_and_its_encoder_taken_over(
     [
         ({"name": "align"}, "stage 'align' with ContrastiveModel and ContrastiveLoss"),
         ({"objective": None, "name": "instruct"}, "stage 'instruct' with ContrastiveModel and ContrastiveLoss"),
-        ({"system": "Be brief."}, "reads no conversation; leave system out"),
+        ({"system": "Be brief."}, "reads no conversation; leave system and template out"),
         ({"learning_rates": {"projector": 1e-3}}, "unknown part 'projector' in learning_rates"),
         ({"objective": part("training.contrastive.ContrastiveLoss", chunk=0)}, "expected 1 or more pairs"),
         ({"max_length": 8}, "more than max_length 8"),
