@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart test check clean
+.PHONY: help install quickstart gallery test check clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,6 +20,9 @@ install: $(INSTALLED) ## make the environment in .venv
 quickstart: $(INSTALLED) ## fetch the default weights and run the smallest experiment
 	$(BIN)/mmmed weights pull default
 	$(BIN)/mmmed experiment run experiments/quickstart --output outputs/quickstart
+
+gallery: $(INSTALLED) ## train every tiny recipe and write sizes, memory and times into configs/README.md
+	$(BIN)/python benchmarks/gallery.py
 
 test: $(INSTALLED) ## run the tests that are not slow
 	$(BIN)/python -m pytest -m "not slow"

@@ -12,6 +12,7 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 from PIL import Image
 
+from benchmarks import gallery
 from mmmed.cli import training
 from mmmed.data.sources.pairs import Pairs
 from mmmed.errors import ConfigError
@@ -33,6 +34,7 @@ SHOWN_FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILIN
 TASKS = sorted((CONFIGS / "task").glob("*.yaml"))
 BASELINES = sorted((CONFIGS / "baseline").glob("*.yaml"))
 ZERO_SHOT = sorted((CONFIGS / "zero_shot").glob("*.yaml"))
+STAGES = [stage for recipe in gallery.recipes() for stage in gallery.stages(recipe)]
 
 
 def name_of(path: Path) -> str:
@@ -92,6 +94,15 @@ def test_every_part_is_read_in_its_place(parser: LightningArgumentParser, path: 
     parser.parse_args(["fit", "--config", name_of(EXPERIMENTS[0]), PLACES[path.parent.name], str(path)])
 
 
+@pytest.mark.parametrize("path", STAGES, ids=name_of)
+def test_every_stage_of_a_recipe_is_read_by_fit_in_both_sizes(parser: LightningArgumentParser, path: Path) -> None:
+    full = parser.parse_args(["fit", "--config", name_of(path)]).fit
+    tiny = parser.parse_args(["fit", "--config", name_of(path), "--config", name_of(gallery.tiny(path))]).fit
+    assert (full.trainer.max_steps == 50, tiny.trainer.max_steps) == (False, 50)
+    assert full.model.init_args.template == tiny.model.init_args.template
+    assert set(full.model.init_args.learning_rates) == set(tiny.model.init_args.learning_rates)
+
+
 @pytest.mark.parametrize("path", TASKS, ids=name_of)
 def test_every_task_is_built(path: Path) -> None:
     assert load_task(path).name == path.stem
@@ -115,7 +126,22 @@ def test_every_class_in_a_configuration_can_be_imported(path: Path) -> None:
 
 
 def test_no_configuration_lies_where_nothing_reads_it() -> None:
-    assert set(FILES) == {*EXPERIMENTS, *PARTS, *TASKS, *BASELINES, *ZERO_SHOT}
+    assert set(FILES) == {*EXPERIMENTS, *PARTS, *TASKS, *BASELINES, *ZERO_SHOT, *recipe_files()}
+
+
+def recipe_files() -> set[Path]:
+    """Stages in both sizes, what they name by relative path, and the list of architectures."""
+    files = {*STAGES, *map(gallery.tiny, STAGES)}
+    named = {path.parent / one for path in files for one in relative_paths(gallery.read(path))}
+    return {*files, *(path.resolve() for path in named), gallery.RECIPES / "architectures.yaml"}
+
+
+def relative_paths(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for one in value.values():
+            yield from relative_paths(one)
+    elif isinstance(value, str) and value.startswith("../") and value.endswith(".yaml"):
+        yield value
 
 
 def test_a_misspelt_argument_of_a_configuration_is_found(parser: LightningArgumentParser, tmp_path: Path) -> None:
