@@ -260,8 +260,10 @@ def write(path: Path, rows: Sequence[str]) -> None:
     page = path.read_text(encoding="utf-8")
     heads = [f"| recipe | {' | '.join(COLUMNS)} |", "| --- " * (1 + len(COLUMNS)) + "|"]
     table = "\n".join(["", *heads, *rows, ""])
+    between(page)  # refuses a page without marks
+    before, after = page.partition(BEGIN)[0], page.partition(END)[2]
     partial_path = path.with_suffix(".tmp")
-    partial_path.write_text(page.replace(between(page), table), encoding="utf-8")
+    partial_path.write_text(f"{before}{BEGIN}{table}{END}{after}", encoding="utf-8")
     partial_path.replace(path)
 
 

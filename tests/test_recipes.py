@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from benchmarks import gallery
-from mmmed.models.weights import catalogue, is_cached, parse
+from mmmed.models.weights import catalogue, is_cached
 
 RECIPES = gallery.recipes()
 STAGES = [stage for recipe in RECIPES for stage in gallery.stages(recipe)]
@@ -23,11 +23,10 @@ def name_of(path: Path) -> str:
 @pytest.fixture
 def _weights() -> None:
     """The package index's weights, where they are already in the cache."""
+    needed = ("smollm2-135m-instruct", "dinov2-small", "efficientnet-lite0")
     for entry in catalogue():
-        if entry.name in ("smollm2-135m-instruct", "dinov2-small", "efficientnet-lite0"):
-            reference = parse(entry.reference)
-            if not is_cached(reference):
-                pytest.skip(f"no {entry.name} in the cache; run `mmmed weights pull {entry.name}`")
+        if entry.name in needed and not is_cached(entry):
+            pytest.skip(f"no {entry.name} in the cache; run `mmmed weights pull {entry.name}`")
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -154,14 +153,15 @@ def test_a_page_without_marks_is_one_line() -> None:
         gallery.between("nothing")
 
 
-def test_the_page_has_a_row_for_every_recipe() -> None:
+def test_the_page_names_every_recipe_and_measures_no_other() -> None:
     page = gallery.PAGE.read_text(encoding="utf-8")
     named = [recipe.name for recipe in RECIPES]
     assert [one for one in named if f"| [{one}](recipe/{one}) | " in page.partition(gallery.BEGIN)[0]] == named
-    assert list(gallery.rows_of(page)) == named
+    assert set(gallery.rows_of(page)) <= set(named)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.shared
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("_weights", "shared_data")
