@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ DORA = {"kind": "dora", "r": 2}
 QLORA = {"kind": "qlora", "r": 2}
 IA3 = {"kind": "ia3"}
 PROMPT = {"kind": "prompt", "tokens": 5}
-LAYERS = [LORA, DORA, QLORA, IA3]
+needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+FOUR_BITS = pytest.param(QLORA, marks=needs_bitsandbytes, id="qlora")
+LAYERS = [LORA, DORA, FOUR_BITS, IA3]
 ALL = [*LAYERS, PROMPT]
 GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": 420, "n_positions": 64}
 
@@ -126,6 +129,7 @@ def test_fresh_adapters_on_the_weights_of_a_folder_change_nothing(
     torch.testing.assert_close(logits(adapted, examples), logits(trained, examples), atol=1e-5, rtol=0)
 
 
+@needs_bitsandbytes
 def test_plain_weights_go_into_four_bits_as_if_they_had_been_there_from_the_start(
     make_blind: MakeModel, examples: list[Example], tmp_path: Path
 ) -> None:
@@ -139,6 +143,7 @@ def test_plain_weights_go_into_four_bits_as_if_they_had_been_there_from_the_star
     assert state["model.lm_head.weight"].dtype == torch.float32
 
 
+@needs_bitsandbytes
 def test_four_bits_hold_the_weights_to_their_precision(make_blind: MakeModel) -> None:
     plain, small = make_blind(seed=1), make_blind(seed=1, adapter=QLORA)
     small.language.merge()
@@ -158,7 +163,7 @@ def test_four_bits_hold_the_weights_to_their_precision(make_blind: MakeModel) ->
         (LORA | {"target_modules": ["q_proj"]}, LORA),
         (PROMPT, PROMPT | {"tokens": 6}),
         (PROMPT, LORA),
-        (QLORA, LORA),
+        pytest.param(QLORA, LORA, marks=needs_bitsandbytes),
     ],
     ids=str,
 )

@@ -130,6 +130,7 @@ def test_the_balance_of_experts_is_learned_and_logged_beside_the_loss(
 
 
 def test_a_checkpoint_of_adapters_on_four_bits_leaves_the_bits_out(make_model: MakeModel) -> None:
+    pytest.importorskip("bitsandbytes")
     model = make_model(adapter={"kind": "qlora", "r": 2}, hidden_size=64)
     stage = Stage("instruct", model, {"language": 1e-3}, adam)
     checkpoint = {"state_dict": stage.state_dict()}
