@@ -79,19 +79,27 @@ def _band(points: Points, width: float) -> Points:
     return np.concatenate([points + across, (points - across)[..., ::-1, :]], axis=-2)
 
 
+class _Box(NamedTuple):
+    """Part of a sheet, in its pixels; the far edges lie outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
 class _Sheet:
-    """A sheet to draw chest-frame shapes on at twice the film's size."""
+    """A sheet to draw chest-frame shapes on at twice the film's size; only the part they cover is ever made."""
 
     def __init__(self, anatomy: Anatomy) -> None:
         self._anatomy = anatomy
-        self._image = Image.new("L", (SIZE * _SCALE, SIZE * _SCALE))
-        self._draw = ImageDraw.Draw(self._image)
+        self._polygons: list[tuple[Points, int]] = []
+        self._lines: list[tuple[Points, Points]] = []
 
     def fill(self, points: Points, level: int = 255) -> "_Sheet":
         """Fill a closed outline [N, 2], or each of several [M, N, 2]."""
-        outlines = (place(self._anatomy, points) * _SCALE).reshape(-1, 2 * points.shape[-2])
-        for outline in outlines.tolist():
-            self._draw.polygon(outline, fill=level)
+        placed = place(self._anatomy, points) * _SCALE
+        self._polygons.append((placed.reshape(-1, *points.shape[-2:]), level))
         return self
 
     def stroke(self, *strokes: _Stroke) -> "_Sheet":
@@ -101,15 +109,42 @@ class _Sheet:
         return self
 
     def segments(self, ends: Points, widths: Points) -> "_Sheet":
-        """Draw straight segments [N, 2, 2], the thicker the brighter."""
-        corners = (place(self._anatomy, ends.reshape(-1, 2)) * _SCALE).reshape(-1, 4).tolist()
-        for corner, width in zip(corners, widths.tolist(), strict=True):
-            self._draw.line(corner, fill=min(255, int(70 + 45 * width)), width=max(1, round(width * _SCALE)))
+        """Draw straight segments [N, 2, 2], the thicker the brighter, over all that is filled."""
+        self._lines.append((place(self._anatomy, ends.reshape(-1, 2)).reshape(-1, 2, 2) * _SCALE, widths))
         return self
 
     def layer(self) -> Layer:
         """Average down to [SIZE, SIZE] in [0, 1]."""
-        return _as_layer(self._image.reduce(_SCALE))
+        layer = np.zeros((SIZE, SIZE), dtype=np.float32)
+        box = self._covered()
+        if box.right <= box.left or box.bottom <= box.top:
+            return layer
+        window = slice(box.top // _SCALE, box.bottom // _SCALE), slice(box.left // _SCALE, box.right // _SCALE)
+        layer[window] = _as_layer(self._drawn(box).reduce(_SCALE))
+        return layer
+
+    def _covered(self) -> _Box:
+        """What the shapes cover of the sheet, in whole pixels of the film."""
+        widest = max((int(widths.max()) for _, widths in self._lines), default=0)
+        corners = np.concatenate([points.reshape(-1, 2) for points, _ in (*self._polygons, *self._lines)])
+        low = np.floor(corners.min(0) / _SCALE).astype(int) - 2 - widest
+        high = np.ceil(corners.max(0) / _SCALE).astype(int) + 2 + widest
+        (left, top), (right, bottom) = (np.clip(edges, 0, SIZE) * _SCALE for edges in (low, high))
+        return _Box(int(left), int(top), int(right), int(bottom))
+
+    def _drawn(self, box: _Box) -> Image.Image:
+        # Pillow cuts coordinates to whole pixels, so moving all of them by whole pixels changes no shape.
+        corner = np.array([box.left, box.top])
+        image = Image.new("L", (box.right - box.left, box.bottom - box.top))
+        draw = ImageDraw.Draw(image)
+        for points, level in self._polygons:
+            for outline in (points - corner).reshape(len(points), -1).tolist():
+                draw.polygon(outline, fill=level)
+        for ends, widths in self._lines:
+            moved = (ends - corner).reshape(-1, 4).tolist()
+            for line, width in zip(moved, widths.tolist(), strict=True):
+                draw.line(line, fill=min(255, int(70 + 45 * width)), width=max(1, round(width * _SCALE)))
+        return image
 
 
 def _as_layer(film: Image.Image) -> Layer:
@@ -392,20 +427,21 @@ def _density(case: Case, generator: np.random.Generator) -> Layer:
     return density
 
 
-def _lead_letter(case: Case, generator: np.random.Generator) -> Layer:
+def _add_lead_letter(grey: Layer, case: Case, generator: np.random.Generator) -> None:
     """The side marker: an R on the patient's right (the image's left) or an L on the image's right."""
     side: Lung = "right" if generator.random() < 0.5 else "left"
-    corner = np.array([9.0 if side == "right" else 236.0, float(generator.uniform(8, 20))])
+    window = slice(0, 40), slice(0, 32) if side == "right" else slice(SIZE - 32, SIZE)
+    corner = np.array([9.0 if side == "right" else 12.0, float(generator.uniform(8, 20))])
     strokes = {
         "left": [[(0, 0), (0, 12), (7, 12)]],
         "right": [[(0, 12), (0, 0), (5, 0), (7, 2), (7, 4), (5, 6), (0, 6)], [(3, 6), (8, 12)]],
     }[side]
-    image = Image.new("L", (SIZE * _SCALE, SIZE * _SCALE))
+    image = Image.new("L", (32 * _SCALE, 40 * _SCALE))
     draw = ImageDraw.Draw(image)
     for stroke in strokes:
         line = (np.array(stroke) + corner) * _SCALE
         draw.line(line.ravel().tolist(), fill=255, width=4 if case.scanner == "A" else 5)
-    return _as_layer(image.reduce(_SCALE))
+    grey[window] = np.maximum(grey[window], 0.95 * _as_layer(image.reduce(_SCALE)))
 
 
 def _lead_tag() -> Layer:
@@ -431,8 +467,8 @@ def _expose(case: Case, density: Layer, generator: np.random.Generator) -> Layer
     # The shoulder of a film curve: dense parts crowd together instead of all turning white.
     shade = 1 - np.exp(np.clip(seen - low, 0, None) * np.float32(-_FILM_SHOULDER / span))
     grey: Layer = np.clip(shade / np.float32(1 - np.exp(-_FILM_SHOULDER)), 0, 1) ** gamma
-    marked: Layer = np.maximum(grey, 0.95 * _lead_letter(case, generator))
-    return marked
+    _add_lead_letter(grey, case, generator)
+    return grey
 
 
 def render(case: Case, *, tag: bool = False) -> Image.Image:
