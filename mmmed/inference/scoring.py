@@ -7,7 +7,6 @@ single forward pass of the question.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mmmed.data.collate import pad
 from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import ModelInput, Processor
-from mmmed.records import Example
+from mmmed.records import Example, LazyImage
 
 # Shape letters: G prefixes, R rows (a question, or a question with one option), P prefix tokens, S suffix tokens.
 
@@ -37,16 +36,16 @@ class _Question:
     prefix: tuple[int, ...]
     tail: tuple[int, ...]
     options: tuple[tuple[int, ...], ...]
-    source: ModelInput
-    pixels_digest: str
+    id: str
+    images: tuple[LazyImage, ...]
 
     @property
     def identity(self) -> tuple[object, ...]:
-        return (self.prefix, self.pixels_digest, self.tail, self.options)
+        return (*self.group, self.tail, self.options)
 
     @property
     def group(self) -> tuple[object, ...]:
-        return (self.prefix, self.pixels_digest)
+        return (self.prefix, tuple(image.name for image in self.images))
 
     @property
     def rows(self) -> list[tuple[int, ...]]:
@@ -86,12 +85,12 @@ def score_options(
 
 
 def _question(processor: Processor, example: Example) -> _Question:
-    asked = processor.question(example)
+    # Pixels are decoded later, for one block at a time and once for all questions about them.
+    asked = processor.question(example, pixels=processor.pixels(()))
     ids = tuple(asked.ids.tolist())
     cut = max((place + 1 for place, token in enumerate(ids) if token == processor.image_id), default=0)
     options = tuple(tuple(processor.answer_ids(example, option)) for option in example.options)
-    digest = hashlib.sha256(asked.pixels.numpy().tobytes()).hexdigest() if len(asked.pixels) else ""
-    return _Question(ids[:cut], ids[cut:], options, asked, digest)
+    return _Question(ids[:cut], ids[cut:], options, asked.id, example.images if cut else ())
 
 
 def _blocks(questions: list[_Question]) -> Iterator[list[_Question]]:
@@ -169,10 +168,10 @@ def _read(model: VisionLanguageModel, question: _Question, hidden: Sequence[Tens
 def _prefix_batch(processor: Processor, groups: Sequence[_Question]) -> Batch:
     inputs = [
         ModelInput(
-            group.source.id,
+            group.id,
             torch.tensor(group.prefix),
             torch.zeros(len(group.prefix), dtype=torch.bool),
-            group.source.pixels,
+            processor.pixels(group.images),
         )
         for group in groups
     ]

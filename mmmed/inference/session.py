@@ -89,6 +89,7 @@ def open_session(folder: str | Path, *, device: str | None = None) -> Session:
     if not path.is_dir():
         raise CheckpointError(f"no model at {path}; name the `model` folder that a run left under its --output")
     opened = load(path)
+    opened.model.language.finish_training()
     processor = Processor(
         opened.model.language.tokenizer,
         transform=opened.model.transform,

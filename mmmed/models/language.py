@@ -76,6 +76,9 @@ class LanguageModel(nn.Module, ABC):
             cache: Keys and values of what was read before; it takes up those of this call.
         """
 
+    def finish_training(self) -> None:
+        """Get ready to answer fast, and to learn no more."""
+
     @abstractmethod
     def head(self, hidden_SD: Tensor) -> Tensor:
         """Logits over the vocabulary (S, V) of the hidden states that are asked for, and of no others."""
@@ -213,16 +216,25 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         """What is worth logging of the last training step: the share of the busiest expert, 1 / experts at best."""
         return {} if self._usage_E is None else {"busiest_expert": self._usage_E.max()}
 
+    def finish_training(self) -> None:
+        """Put the adapter into the weights, which answers up to a third faster; what is in 4 bits stays there."""
+        if self._can_merge and kind_of(self._adapter) != "qlora":
+            self.merge()
+
     def merge(self) -> None:
         """Put the adapter into the weights: the model answers as before, and is saved as one without an adapter.
 
         Raises:
             ConfigError: It has no adapter, or one that is no part of the weights.
         """
-        if self._adapter is None or self._folded or self.soft_prompt is not None:
+        if not self._can_merge:
             what = "a soft prompt" if self.soft_prompt is not None else "nothing"
             raise ConfigError(f"merge: the language model has {what} to put into its weights; give it a lora adapter")
         self._folded = fold(self.model)
+
+    @property
+    def _can_merge(self) -> bool:
+        return self._adapter is not None and not self._folded and self.soft_prompt is None
 
     def unmerge(self) -> None:
         """Take the adapter out of the weights again, so that it can learn on.

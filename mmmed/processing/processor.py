@@ -97,11 +97,14 @@ class Processor:
         tokens = self._conversation(self._visible(example))
         return [token for token, supervised in zip(tokens.ids, tokens.supervised, strict=True) if supervised]
 
-    def question(self, example: Example) -> ModelInput:
-        """The conversation up to its last answer, which the model is to give; nothing is supervised."""
+    def question(self, example: Example, *, pixels: Tensor | None = None) -> ModelInput:
+        """The conversation up to its last answer, which the model is to give; nothing is supervised.
+
+        Its images are decoded, unless their `pixels` (N, C, H, W) are given.
+        """
         example = self._visible(example)
         ids = self.prompt.before_answer(self._asked(example))
-        return self._assemble(example, ids, [False] * len(ids))
+        return self._assemble(example, ids, [False] * len(ids), pixels=pixels)
 
     def answer_ids(self, example: Example, answer: str) -> list[int]:
         """Token ids of one possible answer to `question(example)`."""

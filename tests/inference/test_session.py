@@ -11,6 +11,7 @@ from mmmed.data.collate import pad
 from mmmed.errors import CheckpointError
 from mmmed.inference.scoring import score_options
 from mmmed.inference.session import Session, open_session
+from mmmed.models.adaptation import adapted_layers, is_adapter
 from mmmed.models.folder import save
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
@@ -79,6 +80,36 @@ def test_a_session_opened_from_a_folder_answers_as_the_one_saved(
     assert opened.choose(examples[:2]) == session.choose(examples[:2])
     assert opened.write(examples[5:], max_new_tokens=4) == session.write(examples[5:], max_new_tokens=4)
     assert not any(module.training for module in opened.model.modules())
+
+
+def test_adapters_are_in_the_weights_of_an_opened_session(
+    make_model: Callable[..., VisionLanguageModel],
+    make_processor: Callable[..., Processor],
+    examples: list[Example],
+    tmp_path: Path,
+) -> None:
+    model = make_model(initializer_range=0.3, adapter={"kind": "lora", "r": 2})
+    for name, parameter in model.named_parameters():
+        if is_adapter(name):
+            parameter.data += 0.3
+    save(model, tmp_path, settings={"system": None, "max_length": 512}, provenance={})
+    opened = open_session(tmp_path, device="cpu")
+    assert not adapted_layers(opened.model.language)
+    closed = [example for example in examples if example.options]
+    expected = score_options(model.eval(), make_processor(model), closed)
+    found = score_options(opened.model, opened.processor, closed)
+    for one, other in zip(found, expected, strict=True):
+        assert one.values == pytest.approx(other.values, abs=1e-4)
+
+
+def test_four_bits_and_soft_prompts_stay_what_they_are(make_model: Callable[..., VisionLanguageModel]) -> None:
+    model = make_model(adapter={"kind": "prompt", "tokens": 3})
+    model.language.finish_training()
+    assert model.language.soft_prompt is not None
+    pytest.importorskip("bitsandbytes")
+    model = make_model(adapter={"kind": "qlora", "r": 2}, hidden_size=64)
+    model.language.finish_training()
+    assert adapted_layers(model.language)
 
 
 def test_no_model_is_one_line(tmp_path: Path) -> None:
