@@ -1,13 +1,13 @@
-"""How every source puts one question about one image, so that sources differ in content and not in form."""
+"""How every source puts one question about its images, so that sources differ in content and not in form."""
 
 from mmmed.records import IMAGE_PLACEHOLDER, Turn
 
 YES_NO = ("yes", "no")
 
 
-def about_image(question: str, answer: str) -> tuple[Turn, Turn]:
-    """The image, then the question on a line of its own, then the answer held to be right."""
-    return Turn("user", f"{IMAGE_PLACEHOLDER}\n{question}"), Turn("assistant", answer)
+def about_image(question: str, answer: str, *, images: int = 1) -> tuple[Turn, Turn]:
+    """The image or images, then the question on a line of its own, then the answer held to be right."""
+    return Turn("user", f"{IMAGE_PLACEHOLDER}\n" * images + question), Turn("assistant", answer)
 
 
 def yes_no(truth: bool) -> str:

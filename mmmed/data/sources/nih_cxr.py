@@ -1,13 +1,13 @@
 """NIH ChestX-ray14: frontal chest films with fourteen text-mined findings (Wang et al., CVPR 2017)."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from mmmed.data.findings import NO_FINDING, Asked, balanced, question_about, topic_of
 from mmmed.data.question import YES_NO, about_image, yes_no
-from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign, uniform
+from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
 from mmmed.data.tabular import (
     Row,
     age_in_years,
@@ -22,7 +22,6 @@ from mmmed.data.tabular import (
 from mmmed.errors import RecordError, did_you_mean
 from mmmed.records import Example, Quarantined
 
-NO_FINDING = "No Finding"
 FINDINGS = (
     "Atelectasis",
     "Cardiomegaly",
@@ -40,8 +39,6 @@ FINDINGS = (
     "Pneumothorax",
     NO_FINDING,
 )
-_WORDS = {"Effusion": "a pleural effusion", "Hernia": "a hernia", "Mass": "a mass", "Nodule": "a nodule"}
-_WORDS |= {"Infiltration": "an infiltrate", "Pneumothorax": "a pneumothorax"}
 
 
 class _Layout(NamedTuple):
@@ -93,7 +90,7 @@ class NihCxr:
         *,
         seed: int = 0,
         fractions: Fractions = DEFAULT_FRACTIONS,
-        questions: Literal["balanced", "all"] = "balanced",
+        questions: Asked = "balanced",
     ) -> None:
         self.root = Path(root)
         self.seed = seed
@@ -167,26 +164,7 @@ class NihCxr:
     def _asked(self, image: str, findings: tuple[str, ...], present_counts: Mapping[str, int]) -> list[str]:
         if self.questions == "all":
             return list(FINDINGS)
-        absent = [finding for finding in FINDINGS if finding not in findings and present_counts[finding]]
-
-        def draw(finding: str) -> float:
-            # The smallest exponential times are a weighted draw without replacement (Efraimidis and Spirakis 2006).
-            return -math.log1p(-uniform(f"{self.seed}:{image}:{finding}")) / present_counts[finding]
-
-        chosen = {*findings, *sorted(absent, key=draw)[: len(findings)]}
-        return [finding for finding in FINDINGS if finding in chosen]
-
-
-def question_about(finding: str) -> str:
-    """The yes/no question that stands for a finding of `FINDINGS`."""
-    if finding == NO_FINDING:
-        return "Is this radiograph normal?"
-    return f"Is there evidence of {_WORDS.get(finding, topic_of(finding))}?"
-
-
-def topic_of(finding: str) -> str:
-    """A finding as a topic: ``"Pleural_Thickening"`` is ``"pleural thickening"``."""
-    return finding.replace("_", " ").lower()
+        return balanced(findings, FINDINGS, counts=present_counts, chance=f"{self.seed}:{image}")
 
 
 def _patient(number: str) -> str:

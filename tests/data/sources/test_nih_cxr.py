@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from mmmed.data.card import read_card
-from mmmed.data.sources.nih_cxr import FINDINGS, NihCxr, question_about
+from mmmed.data.findings import question_about
+from mmmed.data.sources.nih_cxr import FINDINGS, NihCxr
 from mmmed.data.splits import check_disjoint
 from mmmed.errors import DataError
 from mmmed.records import Example, Quarantined
