@@ -1,15 +1,18 @@
 """CSV and JSON annotation files, read strictly: a missing column stops the run, a bad row is set aside and counted."""
 
 import csv
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TextIO
 
 from mmmed.errors import DataError, RecordError, did_you_mean
 from mmmed.processing.image import ImageFile
-from mmmed.records import Example, Quarantined
+from mmmed.records import IMAGE_PLACEHOLDER, Example, Quarantined
 
 OLDEST = 120
 """Highest age in years that is believed; the files hold typing errors such as 411."""
@@ -36,6 +39,19 @@ class Row:
             raise RecordError(f"{column!r} is empty")
         return value
 
+    def line(self, column: str, *, fewest_words: int = 1) -> str:
+        """A cell of free text, on one line.
+
+        Raises:
+            RecordError: It is empty or too short, or holds the mark of an image, which would be taken for one.
+        """
+        text = " ".join(self.text(column).split())
+        if IMAGE_PLACEHOLDER in text:
+            raise RecordError(f"{column!r} holds {IMAGE_PLACEHOLDER!r}, which is put before the question; leave it out")
+        if len(text.split()) < fewest_words:
+            raise RecordError(f"{column!r} is {text!r}; expected {fewest_words} words or more")
+        return text
+
     def maybe(self, column: str) -> str:
         """A cell that may be empty or, in some versions of the file, absent."""
         return self.cells.get(column, "")
@@ -50,29 +66,29 @@ class Row:
 
 
 def read_csv(path: Path, *, columns: Sequence[str]) -> Iterator[Row]:
-    """Read a comma-separated file with a header.
+    """Read a comma-separated file with a header, packed with gzip where its name ends in ``.gz``.
 
     Raises:
         DataError: The file is not UTF-8 text, not CSV, or lacks a column.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with _open_text(path) as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
             require_columns(path, found=header, columns=columns)
             for cells in reader:
                 if cells:
                     yield _csv_row(cells, header=header, place=f"{path.name}:{reader.line_num}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV in UTF-8 ({error}); fetch it again") from error
 
 
 def read_header(path: Path) -> list[str]:
     """Column names of a CSV file, to tell the versions of a data set apart. Raises `DataError` for unreadable text."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with _open_text(path) as file:
             return [name.strip() for name in next(csv.reader(file), [])]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV in UTF-8 ({error}); fetch it again") from error
 
 
@@ -89,6 +105,32 @@ def read_json(path: Path, *, columns: Sequence[str]) -> list[Row]:
         raise DataError(f"{path} cannot be read as JSON in UTF-8 ({error}); fetch it again") from error
     require_columns(path, found=list(dict.fromkeys(name for row in rows for name in row.cells)), columns=columns)
     return rows
+
+
+def read_json_lines(path: Path, *, columns: Sequence[str]) -> Iterator[Row]:
+    """Read one JSON object a line, without holding them all; what their first one lacks is taken to be absent.
+
+    Raises:
+        DataError: The file is not UTF-8 text, or its first object lacks one of the columns.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            checked = False
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                row = _json_line(line, place=f"{path.name}:{number}")
+                if not checked and not row.fault:
+                    require_columns(path, found=list(row.cells), columns=columns)
+                    checked = True
+                yield row
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as JSON in UTF-8 ({error}); fetch it again") from error
+
+
+def table(folder: Path, name: str) -> Path | None:
+    """A CSV file of a release, packed with gzip or not; None where there is neither."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
 def require_columns(path: Path, *, found: Sequence[str], columns: Sequence[str]) -> None:
@@ -171,6 +213,12 @@ def no_layout(source: str, *, root: Path, expected: str) -> DataError:
     )
 
 
+def _open_text(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
 def _csv_row(cells: list[str], *, header: list[str], place: str) -> Row:
     if len(cells) != len(header):
         return Row(place, fault=f"{len(cells)} cells where the header has {len(header)}")
@@ -178,15 +226,15 @@ def _csv_row(cells: list[str], *, header: list[str], place: str) -> Row:
 
 
 def _json_lines(text: str, *, name: str) -> list[Row]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(_json_row(json.loads(line), place=f"{name}:{number}"))
-        except ValueError as error:
-            rows.append(Row(f"{name}:{number}", fault=f"no JSON ({error})"))
-    return rows
+    lines = enumerate(text.split("\n"), start=1)
+    return [_json_line(line, place=f"{name}:{number}") for number, line in lines if line.strip()]
+
+
+def _json_line(line: str, *, place: str) -> Row:
+    try:
+        return _json_row(json.loads(line), place=place)
+    except ValueError as error:
+        return Row(place, fault=f"no JSON ({error})")
 
 
 def _json_array(text: str, *, name: str) -> list[Row]:

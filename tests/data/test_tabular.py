@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from mmmed.data.tabular import (
     present,
     quarantine,
     read_csv,
+    read_header,
     read_json,
+    read_json_lines,
+    table,
 )
 from mmmed.errors import DataError, RecordError
 from mmmed.records import Example, Quarantined, Turn
@@ -138,3 +142,41 @@ def test_what_is_no_age_is_refused(text: str) -> None:
 
 def test_only_known_attributes_are_kept() -> None:
     assert present({"sex": "", "age": None, "view": "PA", "weight": 0.0}) == {"view": "PA", "weight": 0.0}
+
+
+def test_a_packed_table_is_read_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\r\n1,2\r\n"))
+    assert [dict(row.cells) for row in read_csv(path, columns=("a",))] == [{"a": "1", "b": "2"}]
+    assert read_header(path) == ["a", "b"]
+    assert table(tmp_path, "table.csv") == path
+    assert table(tmp_path, "other.csv") is None
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match="fetch it again"):
+        list(read_csv(path, columns=()))
+
+
+def test_json_lines_are_read_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text('{"a": -1.0, "b": null}\n\nno\n{"a": 2}\n')
+    rows = list(read_json_lines(path, columns=("a", "b")))
+    assert [dict(row.cells) for row in rows] == [{"a": "-1", "b": ""}, {}, {"a": "2"}]
+    assert [(row.place, bool(row.fault)) for row in rows] == [
+        ("list.json:1", False),
+        ("list.json:3", True),
+        ("list.json:4", False),
+    ]
+    with pytest.raises(DataError, match=r"list\.json lacks the column\(s\) 'c'"):
+        list(read_json_lines(path, columns=("c",)))
+
+
+def test_a_line_of_text_is_one_line_without_marks_of_images() -> None:
+    row = Row("t:1", {"good": " CT  of\nthe head ", "bad": "a <image> b", "empty": ""})
+    assert row.line("good", fewest_words=4) == "CT of the head"
+    for column, words, message in (
+        ("good", 5, "expected 5 words"),
+        ("bad", 1, "holds '<image>'"),
+        ("empty", 1, "empty"),
+    ):
+        with pytest.raises(RecordError, match=message):
+            row.line(column, fewest_words=words)

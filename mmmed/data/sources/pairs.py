@@ -9,7 +9,7 @@ from mmmed.data.question import about_image
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign, check_disjoint
 from mmmed.data.tabular import Row, age_in_years, image_in, present, quarantine, read_csv, read_header, read_json
 from mmmed.errors import DataError, RecordError, did_you_mean
-from mmmed.records import IMAGE_PLACEHOLDER, SPLITS, Example, Quarantined, Split
+from mmmed.records import SPLITS, Example, Quarantined, Split
 
 REQUIRED = ("image", "answer", "patient")
 OPTIONAL = ("question", "options", "topic", "split", "study", "id")
@@ -102,7 +102,7 @@ class Pairs:
         return Example(
             id=row.maybe("id") or row.place,
             patient=patient,
-            turns=about_image(_words(row, "question") if asks else self.instruction, _words(row, "answer")),
+            turns=about_image(row.line("question") if asks else self.instruction, row.line("answer")),
             images=(image_in(self.images, row.text("image")),),
             options=options,
             topic=row.maybe("topic") or _topic(asks=asks, closed=bool(options)),
@@ -132,13 +132,6 @@ def _check_columns(columns: Sequence[str], *, path: Path) -> None:
 
 def _columns() -> str:
     return f"{', '.join(REQUIRED)}, and where known {', '.join(OPTIONAL)}"
-
-
-def _words(row: Row, column: str) -> str:
-    text = " ".join(row.text(column).split())
-    if IMAGE_PLACEHOLDER in text:
-        raise RecordError(f"{column!r} holds {IMAGE_PLACEHOLDER!r}, which is put before the question; leave it out")
-    return text
 
 
 def _options(text: str) -> tuple[str, ...]:
