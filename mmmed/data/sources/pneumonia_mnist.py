@@ -3,19 +3,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmmed.data.medmnist import FLAGS, Labelled, labelled
 from mmmed.data.question import YES_NO, about_image, yes_no
 from mmmed.data.tabular import no_layout
-from mmmed.errors import DataError
-from mmmed.processing.image import ArrayImage, read_array
-from mmmed.records import Example, Quarantined, Split
+from mmmed.processing.image import ArrayImage
+from mmmed.records import Example, Quarantined
 
-QUESTION = "Does this chest radiograph show pneumonia?"
-
-_ARRAYS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
+_FLAG = FLAGS["pneumoniamnist"]
 
 
 class PneumoniaMnist:
-    """Reads pneumoniamnist.npz with its official splits.
+    """Reads pneumoniamnist.npz with its official splits; `medmnist.MedMnist` reads the other sets and sizes.
 
     The file says nothing of patients, so each image counts as a patient of its own and nobody can tell whether
     the official splits share one; intervals computed from it are too narrow.
@@ -41,25 +39,20 @@ class PneumoniaMnist:
         path = self.root / "pneumoniamnist.npz"
         if not path.is_file():
             raise no_layout(self.name, root=self.root, expected=path.name)
-        for array, split in _ARRAYS.items():
-            labels = read_array(path, f"{array}_labels").reshape(-1)
-            images = read_array(path, f"{array}_images")
-            if len(labels) != len(images):
-                raise DataError(f"{path} has {len(labels)} {array} labels for {len(images)} images; fetch it again")
-            for index, label in enumerate(labels.tolist()):
-                yield self._record(path, array=array, index=index, label=label, split=split)
+        for one in labelled(path):
+            yield self._record(path, one)
 
-    def _record(self, path: Path, *, array: str, index: int, label: object, split: Split) -> Example | Quarantined:
-        identifier = f"{split}-{index}"
-        if label not in (0, 1):
-            return Quarantined(self.name, identifier, f"label is {label!r}; expected 0 or 1")
+    def _record(self, path: Path, one: Labelled) -> Example | Quarantined:
+        identifier = f"{one.split}-{one.place}"
+        if one.labels not in ((0,), (1,)):
+            return Quarantined(self.name, identifier, f"label is {one.labels[0]!r}; expected 0 or 1")
         return Example(
             id=identifier,
             patient=identifier,
-            turns=about_image(QUESTION, yes_no(label == 1)),
-            images=(ArrayImage(path, f"{array}_images", index),),
+            turns=about_image(_FLAG.question, yes_no(one.labels == (1,))),
+            images=(ArrayImage(path, f"{one.array}_images", one.place),),
             options=YES_NO,
-            topic="pneumonia",
-            split=split,
+            topic=_FLAG.topic,
+            split=one.split,
             source=self.name,
         )
