@@ -36,7 +36,8 @@ class Truths(NamedTuple):
     known: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: the parser of configurations reads the default's values from its __dict__.
+@dataclass(frozen=True, kw_only=True)
 class ObservationLabels:
     """What is made of labels that say neither yes nor no.
 

@@ -88,7 +88,8 @@ class Study:
         return "\n".join(named)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: the parser of configurations reads the default's values from its __dict__.
+@dataclass(frozen=True, kw_only=True)
 class StudyQuestions:
     """What is asked about each study.
 
@@ -167,7 +168,9 @@ def read_studies(
     yield from studies.values()
 
 
-def ask(studies: Iterable[Study | Quarantined], *, source: str, ask: StudyQuestions) -> Iterator[Example | Quarantined]:
+def ask_about(
+    studies: Iterable[Study | Quarantined], *, source: str, ask: StudyQuestions
+) -> Iterator[Example | Quarantined]:
     """Put the questions to every study; one about which nothing can be asked is set aside."""
     read = list(studies)
     counts = Counter(finding for study in read if isinstance(study, Study) for finding in study.present)

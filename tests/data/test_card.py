@@ -5,17 +5,21 @@ from pathlib import Path
 
 import pytest
 
+import mmmed.data.sources
 from mmmed.data.card import Card, cards_folder, parse_card, read_card, show_licence
 from mmmed.errors import DataError
 
-NAMES = ("covid_chestxray", "ham10000", "nih_cxr", "pneumonia_mnist", "vqa_rad")
 FILES = {
     "covid_chestxray": "01_cxr_notes_covid/metadata.csv",
     "ham10000": "06_skin_ham10000/metadata.csv",
+    "iu_xray": "03_iuxray_reports_text/NLMCXR_reports.tgz",
     "nih_cxr": "02_cxr_nih_labels/metadata.csv",
     "pneumonia_mnist": "14_medmnist_pneumonia/pneumoniamnist.npz",
+    "pocus": "05_pocus_ultrasound/metadata.csv",
+    "roco": "17_roco_captions_text_only/roco_captions.jsonl",
     "vqa_rad": "04_vqa_rad/vqa_rad.jsonl",
 }
+SOURCES = sorted(path.stem for path in Path(mmmed.data.sources.__file__).parent.glob("[!_]*.py"))
 TEXT = """---
 name: toy
 title: Toy set
@@ -39,12 +43,19 @@ faults: [it is a toy]
 """
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SOURCES)
 def test_every_source_has_a_card_of_its_name(name: str) -> None:
     card = read_card(name)
     assert card.name == name
+    assert card.licence and card.consent and card.obtain and card.faults
+    assert f"| [{name}]({name}.md) |" in (cards_folder() / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_counted_file_is_named_by_its_digest(name: str) -> None:
+    card = read_card(name)
     assert re.fullmatch("[0-9a-f]{64}", card.sha256)
-    assert card.licence and card.consent and card.obtain and card.faults and card.counts
+    assert card.counts
 
 
 def test_a_card_is_read_with_its_lists_numbers_and_folded_text() -> None:
@@ -90,6 +101,6 @@ def test_the_licence_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FILES)
 def test_cards_describe_the_file_that_was_counted(shared_data: Path, name: str) -> None:
     assert read_card(name).sha256 == hashlib.sha256((shared_data / FILES[name]).read_bytes()).hexdigest()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mmmed.data.study import Film, Study, StudyQuestions, ask, normal_view, read_studies
+from mmmed.data.study import Film, Study, StudyQuestions, ask_about, normal_view, read_studies
 from mmmed.data.tabular import Row
 from mmmed.errors import ConfigError
 from mmmed.processing.image import ImageFile
@@ -31,7 +31,7 @@ OTHER = replace(STUDY, id="s2", patient="p2", films=(film("c", "AP"),), present=
 
 
 def examples(*studies: Study, **settings: Any) -> list[Example]:
-    records = list(ask(studies, source="toy", ask=StudyQuestions(**settings)))
+    records = list(ask_about(studies, source="toy", ask=StudyQuestions(**settings)))
     assert not [record for record in records if isinstance(record, Quarantined)]
     return [record for record in records if isinstance(record, Example)]
 
@@ -61,7 +61,7 @@ def test_views_and_numbers_of_films_can_be_limited() -> None:
     assert [image.name for image in only.images] == ["a.png"]
     (most,) = examples(STUDY, questions=("findings",), most_images=1)
     assert [image.name for image in most.images] == ["b.png"]
-    (bad,) = ask([STUDY], source="toy", ask=StudyQuestions(views=("AP",)))
+    (bad,) = ask_about([STUDY], source="toy", ask=StudyQuestions(views=("AP",)))
     assert bad == Quarantined("toy", "s1", "none of its 2 films has a view among AP")
 
 
@@ -89,7 +89,7 @@ def test_a_part_that_a_report_lacks_is_not_asked_for(caplog: pytest.LogCaptureFi
 
 
 def test_a_study_about_which_nothing_can_be_asked_is_set_aside() -> None:
-    (bad,) = ask([replace(STUDY, sections={})], source="toy", ask=StudyQuestions(questions=("report",)))
+    (bad,) = ask_about([replace(STUDY, sections={})], source="toy", ask=StudyQuestions(questions=("report",)))
     assert bad == Quarantined("toy", "s1", "nothing to ask: its report has no findings or impression")
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mmmed.data.observations import DEFAULT_LABELS, OBSERVATIONS, ObservationLabels
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
-from mmmed.data.study import LATERAL, Film, Study, StudyQuestions, ask, normal_view, read_studies
+from mmmed.data.study import LATERAL, Film, Study, StudyQuestions, ask_about, normal_view, read_studies
 from mmmed.data.tabular import Row, age_in_years, image_in, no_layout, present, read_csv
 from mmmed.errors import ConfigError, RecordError
 from mmmed.records import Example, Quarantined, Split
@@ -69,7 +69,7 @@ class CheXpert:
         if not tables:
             raise no_layout(self.name, root=self.root, expected="train.csv and valid.csv with train/ and valid/")
         rows = chain.from_iterable(read_csv(table, columns=("Path", *OBSERVATIONS)) for table in tables)
-        yield from ask(read_studies(self.name, rows, self._study), source=self.name, ask=self.ask)
+        yield from ask_about(read_studies(self.name, rows, self._study), source=self.name, ask=self.ask)
 
     def _study(self, row: Row) -> Study:
         path = _inside(row.text("Path"))

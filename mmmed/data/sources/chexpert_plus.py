@@ -6,7 +6,16 @@ from typing import Literal
 
 from mmmed.data.observations import DEFAULT_LABELS, OBSERVATIONS, ObservationLabels, Truths
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
-from mmmed.data.study import DEFAULT_QUESTIONS, LATERAL, Film, Study, StudyQuestions, ask, normal_view, read_studies
+from mmmed.data.study import (
+    DEFAULT_QUESTIONS,
+    LATERAL,
+    Film,
+    Study,
+    StudyQuestions,
+    ask_about,
+    normal_view,
+    read_studies,
+)
 from mmmed.data.tabular import Row, age_in_years, image_in, no_layout, present, read_csv, read_json_lines
 from mmmed.errors import RecordError
 from mmmed.processing.image import ImageFile
@@ -85,7 +94,7 @@ class CheXpertPlus:
         marks = self._marks()
         rows = read_csv(self.root / _TABLE, columns=_COLUMNS)
         studies = read_studies(self.name, rows, lambda row: self._study(row, marks))
-        yield from ask(studies, source=self.name, ask=self.ask)
+        yield from ask_about(studies, source=self.name, ask=self.ask)
 
     def _marks(self) -> Mapping[str, Mapping[str, str]]:
         if not self.ask.asks_for_findings():

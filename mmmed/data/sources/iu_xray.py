@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 from mmmed.data.findings import NO_FINDING
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
-from mmmed.data.study import DEFAULT_QUESTIONS, Film, Study, StudyQuestions, ask, normal_view
+from mmmed.data.study import DEFAULT_QUESTIONS, Film, Study, StudyQuestions, ask_about, normal_view
 from mmmed.data.tabular import index_images, indexed_image, no_layout, present, read_csv
 from mmmed.errors import DataError, RecordError
 from mmmed.records import Example, Quarantined
@@ -85,7 +85,7 @@ class IuXray:
         Raises:
             DataError: There are no reports, or no images, or no labels though findings are asked for.
         """
-        yield from ask(self._studies(), source=self.name, ask=self.ask)
+        yield from ask_about(self._studies(), source=self.name, ask=self.ask)
 
     def _studies(self) -> Iterator[Study | Quarantined]:
         reports = self._reports()

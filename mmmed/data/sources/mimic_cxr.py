@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from mmmed.data.observations import DEFAULT_LABELS, OBSERVATIONS, ObservationLabels, Truths
 from mmmed.data.sections import sections
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
-from mmmed.data.study import DEFAULT_QUESTIONS, Film, Study, StudyQuestions, ask, normal_view, read_studies
+from mmmed.data.study import DEFAULT_QUESTIONS, Film, Study, StudyQuestions, ask_about, normal_view, read_studies
 from mmmed.data.tabular import Row, image_in, no_layout, present, read_csv, table
 from mmmed.errors import DataError, RecordError
 from mmmed.records import Example, Quarantined, Split
@@ -98,7 +98,7 @@ class MimicCxr:
         tables = _Tables(self._splits(), self._marks(), self._people(), self._report_folder())
         texts: dict[str, Mapping[str, str]] = {}
         studies = read_studies(self.name, rows, lambda row: self._study(row, tables, texts))
-        yield from ask(studies, source=self.name, ask=self.ask)
+        yield from ask_about(studies, source=self.name, ask=self.ask)
 
     def _table(self, name: str) -> Path:
         found = table(self.root, f"{_RELEASE}-{name}.csv")

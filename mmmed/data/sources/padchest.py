@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmmed.data.findings import NO_FINDING
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
-from mmmed.data.study import DEFAULT_QUESTIONS, Film, Study, StudyQuestions, ask, normal_view, read_studies
+from mmmed.data.study import DEFAULT_QUESTIONS, Film, Study, StudyQuestions, ask_about, normal_view, read_studies
 from mmmed.data.tabular import OLDEST, Row, image_in, no_layout, present, read_csv, table
 from mmmed.errors import RecordError
 from mmmed.processing.image import ImageFile
@@ -83,7 +83,7 @@ class PadChest:
         vocabulary = sorted({label for row in read_csv(file, columns=_COLUMNS) for label in _lenient(row)})
         known = (NO_FINDING, *vocabulary)
         studies = read_studies(self.name, read_csv(file, columns=_COLUMNS), lambda row: self._study(row, known=known))
-        yield from ask(studies, source=self.name, ask=self.ask)
+        yield from ask_about(studies, source=self.name, ask=self.ask)
 
     def _study(self, row: Row, *, known: tuple[str, ...]) -> Study:
         name, study, patient = row.text("ImageID"), row.text("StudyID"), row.text("PatientID")

@@ -3,7 +3,9 @@
 import pytest
 from jsonargparse import ArgumentParser
 
+from mmmed.data.observations import ObservationLabels
 from mmmed.data.source import Source
+from mmmed.data.study import StudyQuestions
 
 SOURCES = {
     "covid_chestxray.CovidChestXray": {"questions": ["report"], "fractions": [0.5, 0.25, 0.25], "seed": 3},
@@ -11,6 +13,18 @@ SOURCES = {
     "pneumonia_mnist.PneumoniaMnist": {},
     "vqa_rad.VqaRad": {"questions": ["closed"]},
     "ham10000.Ham10000": {"questions": ["malignant"]},
+    "iu_xray.IuXray": {"ask": {"questions": ["report"], "images": "each", "without": ["XXXX"]}},
+    "mimic_cxr.MimicCxr": {"labeller": "negbio", "labels": {"uncertain": "yes"}, "ask": {"views": ["PA", "AP"]}},
+    "chexpert.CheXpert": {"splits": "hash", "labels": {"blank": "leave out"}, "fractions": [0.5, 0.5, 0.0]},
+    "chexpert_plus.CheXpertPlus": {"read_from": "findings", "ask": {"findings": "all"}},
+    "padchest.PadChest": {"physicians": True, "ask": {"most_images": 2}},
+    "roco.Roco": {"fewest_words": 5},
+    "pmc_oa.PmcOa": {"seed": 2},
+    "medpix.MedPix": {"questions": ["caption"]},
+    "pocus.Pocus": {"questions": ["reading"], "findings": "all"},
+    "medmnist.MedMnist": {"flag": "organmnist3d", "size": 64, "slices": 6, "axis": 1},
+    "isic.Isic": {"edition": 2019, "splits": "official"},
+    "fitzpatrick17k.Fitzpatrick17k": {"questions": ["category"]},
 }
 
 
@@ -25,3 +39,13 @@ def test_a_source_is_built_from_its_class_path(name: str) -> None:
     source.prepare()
     if "fractions" in SOURCES[name]:
         assert source.fractions.train == 0.5
+
+
+def test_what_is_asked_about_studies_is_set_from_a_file() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--sources", type=list[Source])
+    arguments = {"root": "x", **SOURCES["mimic_cxr.MimicCxr"]}
+    entry = {"class_path": "mmmed.data.sources.mimic_cxr.MimicCxr", "init_args": arguments}
+    (source,) = parser.instantiate(parser.parse_object({"sources": [entry]})).sources
+    assert source.ask == StudyQuestions(views=("PA", "AP"))
+    assert source.labels == ObservationLabels(uncertain="yes")

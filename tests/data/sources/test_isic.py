@@ -49,7 +49,8 @@ def root(tmp_path: Path) -> Path:
     folder = second / "ISIC_2019_Training_Input"
     put(folder / "ISIC_2019_Training_Input", images=("ISIC_4", "ISIC_5_downsampled", "ISIC_6"))
     third = tmp_path / "2020"
-    header = "image_name,patient_id,lesion_id,sex,age_approx,anatom_site_general_challenge,diagnosis,benign_malignant,target\n"
+    header = "image_name,patient_id,lesion_id,sex,age_approx,anatom_site_general_challenge,diagnosis,"
+    header += "benign_malignant,target\n"
     lines = "ISIC_7,IP_1,IL_1,male,45,head/neck,unknown,benign,0\nISIC_8,IP_1,IL_2,male,45,,melanoma,malignant,1\n"
     lines += "ISIC_9,IP_2,IL_3,,,torso,nevus,benign,0\n"
     put(third / "ISIC_2020_Training_GroundTruth_v2.csv", header + lines)

@@ -90,7 +90,9 @@ def test_a_study_is_asked_for_its_report_with_its_official_split(root: Path) -> 
     assert found[0].attributes == {"view": "PA;lateral", "official_split": "train"}
     # A report without the headings is not guessed at.
     assert bad == [
-        Quarantined("mimic_cxr", "s50771383", "nothing to ask: its report has no findings or impression and no findings")
+        Quarantined(
+            "mimic_cxr", "s50771383", "nothing to ask: its report has no findings or impression and no findings"
+        )
     ]
 
 
