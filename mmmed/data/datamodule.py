@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmmed.data.card import read_card, show_licence
@@ -20,7 +21,9 @@ from mmmed.data.order import BatchOrder, ResumableLoader
 from mmmed.data.source import Snapshot, Source, decodable, read
 from mmmed.data.splits import check_disjoint
 from mmmed.errors import ConfigError, DataError, OutputError
+from mmmed.models.features import FrozenFeatures
 from mmmed.models.vlm import Batch
+from mmmed.processing.augmentation import Augmentation
 from mmmed.processing.processor import ModelInput, Processor
 from mmmed.records import Example, Quarantined, Split
 
@@ -28,17 +31,31 @@ _log = logging.getLogger(__name__)
 
 
 class Conversations(Dataset[ModelInput]):
-    """Examples as model inputs, made when asked for."""
+    """Examples as model inputs, made when asked for.
 
-    def __init__(self, examples: list[Example], processor: Processor) -> None:
+    Args:
+        examples: The conversations.
+        processor: Of the model.
+        augmentation: How images are changed in training; None leaves them as they are.
+    """
+
+    def __init__(
+        self, examples: list[Example], processor: Processor, *, augmentation: Augmentation | None = None
+    ) -> None:
         self.examples = examples
         self.processor = processor
+        self.augmentation = augmentation
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> ModelInput:
-        return self.processor.training(self.examples[index])
+        """The example of an index that counts on through the epochs, as `BatchOrder` gives it."""
+        epoch, place = divmod(index, len(self.examples))
+        example = self.examples[place]
+        if self.augmentation is not None:
+            example = self.augmentation.changed(example, epoch=epoch)
+        return self.processor.training(example)
 
 
 class MedicalData(lightning.LightningDataModule):
@@ -57,6 +74,7 @@ class MedicalData(lightning.LightningDataModule):
         validation_limit: Most validation conversations, None for all.
         workers: Processes that decode ahead of the training step.
         seed: Of order and merging.
+        augmentation: How images are changed in training; None leaves them as they are.
     """
 
     def __init__(
@@ -70,6 +88,7 @@ class MedicalData(lightning.LightningDataModule):
         validation_limit: int | None = None,
         workers: int = 0,
         seed: int = 0,
+        augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
         if not sources:
@@ -83,6 +102,7 @@ class MedicalData(lightning.LightningDataModule):
         self.validation_limit = validation_limit
         self.workers = workers
         self.seed = seed
+        self.augmentation = augmentation
         self.quarantined: list[Quarantined] = []
         self.counts: dict[str, dict[str, int]] = {}
         self._sets: dict[str, Conversations] = {}
@@ -105,8 +125,17 @@ class MedicalData(lightning.LightningDataModule):
             self.counts[split] = dict(Counter(example.source for example in examples))
             conversations = merge(examples, most_turns=self.most_turns, seed=self.seed, join=self.join)
             limit = self.validation_limit if split == "validation" else None
-            self._sets[split] = Conversations(conversations[:limit], self._processor())
+            self._sets[split] = Conversations(
+                conversations[:limit],
+                self._processor(),
+                augmentation=self.augmentation if split == "train" else None,
+            )
         self._write_quarantine()
+        if self.augmentation is not None and _keeps_features(self._trainer().lightning_module):
+            _log.warning(
+                "every changed picture fills the disk with features that are never seen again; "
+                "leave out the augmentation, or FrozenFeatures around the encoder"
+            )
         _log.info("examples by split and source: %s; quarantined: %d", self.counts, len(self.quarantined))
 
     def train_dataloader(self) -> ResumableLoader:
@@ -181,6 +210,10 @@ class MedicalData(lightning.LightningDataModule):
     def _write_quarantine(self) -> None:
         path = Path(self._trainer().default_root_dir) / "quarantine.jsonl"
         write_quarantine(path, self.quarantined)
+
+
+def _keeps_features(module: object) -> bool:
+    return isinstance(module, nn.Module) and any(isinstance(part, FrozenFeatures) for part in module.modules())
 
 
 def write_quarantine(path: Path, quarantined: list[Quarantined]) -> None:

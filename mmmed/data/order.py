@@ -61,7 +61,13 @@ class BatchOrder(Sampler[list[int]]):
         return len(self.lengths) // self.batch_size // self.world
 
     def __iter__(self) -> Iterator[list[int]]:
-        yield from self._batches()[self.start :]
+        """Indices that count on through the epochs: that of an example is the remainder by the number of examples.
+
+        So whoever prepares it, in whatever process, knows in which epoch it is seen.
+        """
+        seen = self.epoch * len(self.lengths)
+        for batch in self._batches()[self.start :]:
+            yield [seen + index for index in batch]
 
     def digest(self) -> str:
         """Identifies the order: equal digests, equal batches."""

@@ -7,11 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from mmmed.data.datamodule import MedicalData, write_quarantine
 from mmmed.errors import ConfigError, DataError, OutputError
+from mmmed.models.features import FrozenFeatures
 from mmmed.models.vlm import VisionLanguageModel
+from mmmed.processing.augmentation import Augmentation
 from mmmed.processing.image import ImageFile
 from mmmed.processing.processor import Processor
 from mmmed.records import Example, Quarantined, Turn
@@ -159,3 +162,57 @@ def test_a_quarantine_that_cannot_be_written_is_one_line(tmp_path: Path) -> None
     with pytest.raises(OutputError, match="choose another --output"):
         write_quarantine(tmp_path / "quarantine.jsonl", [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "quarantine.jsonl"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_images_change_by_epoch_and_not_by_worker(
+    folder: Path, attach: Callable[[MedicalData], MedicalData], workers: int
+) -> None:
+    records = [
+        *(about(folder / f"{name}.png") for name in ("a", "b", "c")),
+        about(folder / "d.png", split="validation"),
+    ]
+
+    def epochs(*, workers: int, augmentation: Augmentation | None) -> list[dict[str, torch.Tensor]]:
+        data = attach(MedicalData([Shelf(records)], batch_size=1, workers=workers, augmentation=augmentation))
+        data.setup("fit")
+        loader = data.train_dataloader()
+        names = [example.id for example in data.examples("train")]
+        seen = []
+        for epoch in range(2):
+            # Which example a batch holds stands in the order alone.
+            loader.order.epoch, loader.order.start = epoch, 0
+            order = [names[index % 3] for (index,) in loader.order]
+            seen.append({name: batch.pixels_NCHW for name, batch in zip(order, loader, strict=True)})
+        return [*seen, {"validation": torch.cat([batch.pixels_NCHW for batch in data.val_dataloader()])}]
+
+    reference = epochs(workers=0, augmentation=Augmentation(seed=1))
+    first, second, validation = epochs(workers=workers, augmentation=Augmentation(seed=1))
+    for found, expected in zip((first, second, validation), reference, strict=True):
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+    still, _, untouched = epochs(workers=0, augmentation=None)
+    assert torch.equal(validation["validation"], untouched["validation"])
+    for name in ("a.png", "b.png", "c.png"):
+        assert not torch.equal(first[name], second[name])
+        assert not torch.equal(first[name], still[name])
+
+
+def test_augmentation_beside_kept_features_is_warned_of(
+    folder: Path,
+    attach: Callable[[MedicalData], MedicalData],
+    make_model: Callable[..., VisionLanguageModel],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    records = [about(folder / "a.png"), about(folder / "b.png", split="validation")]
+    for frozen, lines in ((False, 0), (True, 1)):
+        caplog.clear()
+        data = attach(MedicalData([Shelf(records)], augmentation=Augmentation()))
+        module = torch.nn.Module()
+        vision = make_model().vision
+        module.encoder = FrozenFeatures(vision) if frozen else vision
+        module.processor = data.trainer.lightning_module.processor
+        data.trainer.lightning_module = module
+        with caplog.at_level("WARNING"):
+            data.setup("fit")
+        assert sum("fills the disk" in message for message in caplog.messages) == lines

@@ -17,7 +17,7 @@ class Numbers(Dataset[int]):
         return len(LENGTHS)
 
     def __getitem__(self, index: int) -> int:
-        return index
+        return index % len(LENGTHS)
 
 
 def loader(*, batch_size: int = 4, seed: int = 0, workers: int = 0) -> ResumableLoader:
@@ -43,6 +43,12 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
     assert epochs[0] != epochs[1]
     assert epochs == [list(again), list(again)]
     assert list(other) != epochs[0]
+
+
+def test_indices_count_on_through_the_epochs() -> None:
+    order = BatchOrder(LENGTHS, batch_size=4, seed=0)
+    order.epoch = 2
+    assert sorted(index for batch in order for index in batch) == list(range(48, 72))
 
 
 def test_an_epoch_whose_end_nobody_waits_for_is_over() -> None:
