@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -73,22 +73,30 @@ class ImageFile:
             raise ImageError(f"image {self.path} cannot be read ({error.strerror}); check the source's root") from error
         if size == 0:
             raise ImageError(f"image {self.path} is empty (0 bytes); fetch it again or remove its record")
-        try:
-            with Image.open(self.path, formats=FORMATS) as image:
-                _refuse_bomb(image, name=self.name)
-                image.load()
-                return eight_bit(ImageOps.exif_transpose(image))
-        except UnidentifiedImageError as error:
-            raise ImageError(
-                f"image {self.path} is no picture in a known format ({', '.join(FORMATS)}); "
-                "convert it or remove its record"
-            ) from error
-        except _BOMBS as error:
-            raise ImageError(f"image {self.path} {_TOO_LARGE}") from error
-        except _DECODING_ERRORS as error:
-            raise ImageError(
-                f"image {self.path} is damaged ({_one_line(error)}); fetch it again or remove its record"
-            ) from error
+        return decode(self.path, name=str(self.path))
+
+
+def decode(picture: Path | BinaryIO, *, name: str) -> Image.Image:
+    """Decode the first frame of an encoded picture to 8 bit, "L" or "RGB"; `name` says which it is in an error.
+
+    Raises:
+        ImageError: It is no picture, damaged or too large.
+    """
+    try:
+        with Image.open(picture, formats=FORMATS) as image:
+            _refuse_bomb(image, name=name)
+            image.load()
+            return eight_bit(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"image {name} is no picture in a known format ({', '.join(FORMATS)}); convert it or remove its record"
+        ) from error
+    except _BOMBS as error:
+        raise ImageError(f"image {name} {_TOO_LARGE}") from error
+    except _DECODING_ERRORS as error:
+        raise ImageError(
+            f"image {name} is damaged ({_one_line(error)}); fetch it again or remove its record"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
