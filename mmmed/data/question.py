@@ -10,6 +10,11 @@ def about_image(question: str, answer: str, *, images: int = 1) -> tuple[Turn, T
     return Turn("user", f"{IMAGE_PLACEHOLDER}\n" * images + question), Turn("assistant", answer)
 
 
+def about_text(question: str, answer: str) -> tuple[Turn, Turn]:
+    """A question without a picture, then the answer held to be right."""
+    return Turn("user", question), Turn("assistant", answer)
+
+
 def yes_no(truth: bool) -> str:
     """The option that says so."""
     return YES_NO[0] if truth else YES_NO[1]

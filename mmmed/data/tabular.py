@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TextIO
+from typing import Protocol, TextIO, TypeVar
 
 from mmmed.errors import DataError, RecordError, did_you_mean
 from mmmed.processing.image import ImageFile
@@ -65,6 +65,19 @@ class Row:
         return value
 
 
+class Placed(Protocol):
+    """A record as read, of whatever kind of file."""
+
+    @property
+    def place(self) -> str: ...
+
+    @property
+    def fault(self) -> str: ...
+
+
+Found = TypeVar("Found", bound=Placed)
+
+
 def read_csv(path: Path, *, columns: Sequence[str]) -> Iterator[Row]:
     """Read a comma-separated file with a header, packed with gzip where its name ends in ``.gz``.
 
@@ -80,6 +93,22 @@ def read_csv(path: Path, *, columns: Sequence[str]) -> Iterator[Row]:
                 if cells:
                     yield _csv_row(cells, header=header, place=f"{path.name}:{reader.line_num}")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV in UTF-8 ({error}); fetch it again") from error
+
+
+def read_headless_csv(path: Path, *, columns: Sequence[str]) -> Iterator[Row]:
+    """Read a file without a header, whose columns are known from its documentation.
+
+    Raises:
+        DataError: The file is not UTF-8 text or not CSV.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for cells in reader:
+                if cells:
+                    yield _csv_row(cells, header=list(columns), place=f"{path.name}:{reader.line_num}")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV in UTF-8 ({error}); fetch it again") from error
 
 
@@ -145,7 +174,7 @@ def require_columns(path: Path, *, found: Sequence[str], columns: Sequence[str])
 
 
 def quarantine(
-    source: str, rows: Iterable[Row], read: Callable[[Row], Iterable[Example]]
+    source: str, rows: Iterable[Found], read: Callable[[Found], Iterable[Example]]
 ) -> Iterator[Example | Quarantined]:
     """Turn rows into examples; one that raises `RecordError` or repeats an identifier is set aside, with the reason."""
     seen: set[str] = set()
