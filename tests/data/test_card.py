@@ -8,17 +8,28 @@ import pytest
 from mmmed.data.card import Card, cards_folder, parse_card, read_card, show_licence
 from mmmed.errors import DataError
 
-NAMES = ("covid_chestxray", "ham10000", "iu_xray", "nih_cxr", "pneumonia_mnist", "pocus", "roco", "vqa_rad")
 FILES = {
+    "aci_bench": "11_dialogue_notes/aci_train.csv",
     "covid_chestxray": "01_cxr_notes_covid/metadata.csv",
     "ham10000": "06_skin_ham10000/metadata.csv",
     "iu_xray": "03_iuxray_reports_text/NLMCXR_reports.tgz",
+    "medec": "15_hallucination_error/medec_ms_valid.csv",
+    "medhallu": "15_hallucination_error/medhallu_pqa_labeled.jsonl",
+    "medmcqa": "08_qa_mcq/medmcqa_dev.jsonl",
+    "medqa": "08_qa_mcq/medqa_us_test.jsonl",
+    "medquad": "16_consumer_health_qa/medquad_sample.jsonl",
+    "mmlu_medical": "08_qa_mcq/mmlu_clinical_knowledge_test.jsonl",
+    "mts_dialog": "11_dialogue_notes/mts_train.csv",
     "nih_cxr": "02_cxr_nih_labels/metadata.csv",
     "pneumonia_mnist": "14_medmnist_pneumonia/pneumoniamnist.npz",
     "pocus": "05_pocus_ultrasound/metadata.csv",
+    "pubmedqa": "07_qa_pubmedqa/ori_pqal.json",
     "roco": "17_roco_captions_text_only/roco_captions.jsonl",
+    "slake": "04b_slake_text_only/train.jsonl",
     "vqa_rad": "04_vqa_rad/vqa_rad.jsonl",
 }
+NAMES = tuple(FILES)
+NOT_COUNTED = ("llava_med", "path_vqa", "pmc_vqa", "preferences", "pubmed_abstracts", "text_corpus", "vqa_med")
 TEXT = """---
 name: toy
 title: Toy set
@@ -48,6 +59,23 @@ def test_every_source_has_a_card_of_its_name(name: str) -> None:
     assert card.name == name
     assert re.fullmatch("[0-9a-f]{64}", card.sha256)
     assert card.licence and card.consent and card.obtain and card.faults and card.counts
+
+
+@pytest.mark.parametrize("name", NOT_COUNTED)
+def test_a_card_of_what_was_not_at_hand_counts_nothing(name: str) -> None:
+    card = read_card(name)
+    assert card.name == name
+    assert not card.counts and not re.fullmatch("[0-9a-f]{64}", card.sha256)
+    assert card.licence and card.forbids and card.consent and card.obtain and card.faults
+
+
+def test_every_source_file_has_a_card_and_every_card_is_in_the_table() -> None:
+    folder = cards_folder()
+    sources = {path.stem for path in (folder.parent / "mmmed" / "data" / "sources").glob("*.py")} - {"__init__"}
+    cards = {path.stem for path in folder.glob("*.md")} - {"README"}
+    assert sources == cards
+    table = (folder / "README.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(cards) if f"[{name}]({name}.md)" not in table] == []
 
 
 def test_a_card_is_read_with_its_lists_numbers_and_folded_text() -> None:
