@@ -13,6 +13,7 @@ from mmmed.data.tabular import (
     quarantine,
     read_csv,
     read_header,
+    read_headless_csv,
     read_json,
     read_json_lines,
     table,
@@ -53,6 +54,15 @@ def test_a_file_that_is_no_csv_is_refused(tmp_path: Path, content: bytes) -> Non
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.csv cannot be read as CSV in UTF-8 .*; fetch it again"):
         list(read_csv(tmp_path / "a.csv", columns=("id",)))
+
+
+def test_a_file_without_a_header_has_the_columns_of_its_documentation(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", '"Why, then?",yes\nonly one\n')
+    first, second = read_headless_csv(path, columns=("question", "answer"))
+    assert (first.cells, first.place) == ({"question": "Why, then?", "answer": "yes"}, "a.csv:1")
+    assert second.fault == "1 cells where the header has 2"
+    with pytest.raises(DataError, match=r"b\.csv cannot be read as CSV in UTF-8"):
+        list(read_headless_csv(written(tmp_path / "b.csv", '"open'), columns=("question",)))
 
 
 def test_json_values_become_text(tmp_path: Path) -> None:

@@ -25,17 +25,39 @@ SOURCES = {
     "medmnist.MedMnist": {"flag": "organmnist3d", "size": 64, "slices": 6, "axis": 1},
     "isic.Isic": {"edition": 2019, "splits": "official"},
     "fitzpatrick17k.Fitzpatrick17k": {"questions": ["category"]},
+    "slake.Slake": {"languages": ["en", "zh"], "questions": ["closed"], "images": "absent"},
+    "path_vqa.PathVqa": {"questions": ["open"]},
+    "pmc_vqa.PmcVqa": {"edition": "1_clean", "validation": 0.1},
+    "vqa_med.VqaMed": {"year": 2021, "questions": ["open"]},
+    "llava_med.LlavaMed": {"images": "elsewhere", "fractions": [0.5, 0.5, 0.0]},
+    "pubmedqa.PubMedQa": {"context": False, "fold": 3},
+    "medmcqa.MedMcqa": {"validation": 0.1},
+    "medqa.MedQa": {},
+    "mmlu_medical.MmluMedical": {"subjects": ["anatomy"]},
+    "medquad.MedQuad": {"fractions": [0.5, 0.25, 0.25]},
+    "mts_dialog.MtsDialog": {"questions": ["header"]},
+    "aci_bench.AciBench": {},
+    "medhallu.MedHallu": {"knowledge": False},
+    "medec.Medec": {"questions": ["flag"]},
+    "text_corpus.TextCorpus": {"field": "note", "patient": "mrn", "longest": 100, "fractions": [0.5, 0.5, 0.0]},
+    "pubmed_abstracts.PubMedAbstracts": {"without": "pmids.txt"},
+    "preferences.Preferences": {"fractions": [0.5, 0.5, 0.0]},
 }
+
+
+# The file itself is given, and not the folder of a release.
+OF_ONE_FILE = ("llava_med", "text_corpus", "preferences")
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_source_is_built_from_its_class_path(name: str) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--sources", type=list[Source])
-    entry = {"class_path": f"mmmed.data.sources.{name}", "init_args": {"root": "somewhere", **SOURCES[name]}}
+    place = "path" if name.partition(".")[0] in OF_ONE_FILE else "root"
+    entry = {"class_path": f"mmmed.data.sources.{name}", "init_args": {place: "somewhere", **SOURCES[name]}}
     (source,) = parser.instantiate(parser.parse_object({"sources": [entry]})).sources
     assert source.name == name.partition(".")[0]
-    assert str(source.root) == "somewhere"
+    assert str(getattr(source, place)) == "somewhere"
     source.prepare()
     if "fractions" in SOURCES[name]:
         assert source.fractions.train == 0.5
