@@ -58,7 +58,7 @@ class ParquetImage:
 def read_parquet(paths: Sequence[Path], *, columns: Sequence[str]) -> Iterator[Entry]:
     """Read the named columns of one table in several files, row group by row group; others are not touched.
 
-    Each record has `_group` and `_row` beside its columns, to find a picture again.
+    Each record has `_path`, `_group` and `_row` beside its columns, to find a picture again.
 
     Raises:
         DataError: A file is no parquet file, or lacks a column.
@@ -70,7 +70,9 @@ def read_parquet(paths: Sequence[Path], *, columns: Sequence[str]) -> Iterator[E
                 for group in range(file.num_row_groups):
                     records = file.read_row_group(group, columns=list(columns)).to_pylist()
                     for row, record in enumerate(records):
-                        yield Entry(f"{path.name}[{group}, {row}]", record | {"_group": group, "_row": row})
+                        yield Entry(
+                            f"{path.name}[{group}, {row}]", record | {"_path": str(path), "_group": group, "_row": row}
+                        )
         except (OSError, pyarrow.ArrowException) as error:
             raise DataError(f"{path} cannot be read as parquet ({_first_line(error)}); fetch it again") from error
 

@@ -78,9 +78,7 @@ class PathVqa:
             tables = sorted(self.root.glob(f"data/{place.hub}-*.parquet"))
             pairs = self.root / "qas" / place.official / f"{place.official}_qa.jsonl"
             if tables:
-                located = {path.name: str(path) for path in tables}
-                rows = read_parquet(tables, columns=("image", "question", "answer"))
-                found.append((place, (_located(row, located) for row in rows)))
+                found.append((place, read_parquet(tables, columns=("image", "question", "answer"))))
             elif pairs.is_file():
                 found.append((place, read_json_lines(pairs, columns=("image", "question", "answer"))))
         if not found and (pickled := sorted(self.root.glob("qas/*/*_qa.pkl"))):
@@ -131,7 +129,3 @@ class PathVqa:
         image: ImageFile = image_in(self.root / "images" / place.official, f"{entry.text('image')}.jpg")
         # A file stands beside some five questions; its name is as good as its bytes and costs no reading.
         return _Picture(image, image.name)
-
-
-def _located(row: Entry, paths: dict[str, str]) -> Entry:
-    return Entry(row.place, {**row.values, "_path": paths[row.place.partition("[")[0]]})
