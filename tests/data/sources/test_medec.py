@@ -45,9 +45,7 @@ def write(path: Path, *rows: dict[str, str]) -> str:
     return str(path.parent)
 
 
-@pytest.mark.parametrize(
-    "name", ["medec_ms_test.csv", "MEDEC-MS/MEDEC-MS-TestSet-with-GroundTruth-and-ErrorType.csv"]
-)
+@pytest.mark.parametrize("name", ["medec_ms_test.csv", "MEDEC-MS/MEDEC-MS-TestSet-with-GroundTruth-and-ErrorType.csv"])
 def test_a_text_is_asked_for_its_error_the_sentence_and_the_correction(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, WRONG, RIGHT)
     flag, sentence, correction, clean = Medec(str(tmp_path)).records()
@@ -71,7 +69,7 @@ def test_sentences_go_on_over_lines_that_bear_no_next_number() -> None:
         "Serum 130 is the pulse.",
         "He rests.",
     )
-    with pytest.raises(RecordError, match="begins with 'He rests.'; expected sentence 0"):
+    with pytest.raises(RecordError, match=r"begins with 'He rests\.'; expected sentence 0"):
         numbered_sentences("He rests.\n0 Again.")
 
 
@@ -122,9 +120,7 @@ def test_the_validation_set_has_the_counts_of_its_card(shared_data: Path) -> Non
     }
     assert len({one.patient for one in flags}) == counts["vignettes"]
     kinds = Counter(one.attributes.get("error_type") for one in flags)
-    assert {kind: count for kind, count in kinds.items() if kind} == {
-        kind: counts[str(kind)] for kind in kinds if kind
-    }
+    assert {kind: count for kind, count in kinds.items() if kind} == {kind: counts[str(kind)] for kind in kinds if kind}
     assert all(one.reference[2:].strip() in one.question for one in examples if one.topic == "sentence")
 
 

@@ -74,9 +74,7 @@ def test_artificial_questions_are_learned_from_unless_they_are_tested_on(tmp_pat
 )
 def test_faulty_questions_are_set_aside(tmp_path: Path, change: dict[str, object], reason: str) -> None:
     (tmp_path / "medhallu_pqa_labeled.jsonl").write_text(json.dumps(ROW | change))
-    assert list(MedHallu(str(tmp_path)).records()) == [
-        Quarantined("medhallu", "medhallu_pqa_labeled.jsonl:1", reason)
-    ]
+    assert list(MedHallu(str(tmp_path)).records()) == [Quarantined("medhallu", "medhallu_pqa_labeled.jsonl:1", reason)]
 
 
 def test_an_empty_root_says_what_was_expected(tmp_path: Path) -> None:
@@ -86,7 +84,9 @@ def test_an_empty_root_says_what_was_expected(tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_the_sample_has_the_counts_of_its_card(shared_data: Path) -> None:
-    examples = [one for one in MedHallu(str(shared_data / "15_hallucination_error")).records() if isinstance(one, Example)]
+    examples = [
+        one for one in MedHallu(str(shared_data / "15_hallucination_error")).records() if isinstance(one, Example)
+    ]
     counts = read_card("medhallu").counts
     assert len(examples) == counts["examples"] == 2000
     assert len({one.patient for one in examples}) == counts["questions"] == 1000

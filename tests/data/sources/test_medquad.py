@@ -93,7 +93,9 @@ def test_an_empty_root_says_what_was_expected(tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_the_sample_has_the_counts_of_its_card(shared_data: Path) -> None:
-    examples = [one for one in MedQuad(str(shared_data / "16_consumer_health_qa")).records() if isinstance(one, Example)]
+    examples = [
+        one for one in MedQuad(str(shared_data / "16_consumer_health_qa")).records() if isinstance(one, Example)
+    ]
     check_disjoint(examples)
     counts = read_card("medquad").counts
     assert len(examples) == counts["questions"] == 4000

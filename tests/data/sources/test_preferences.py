@@ -69,7 +69,7 @@ def test_faulty_pairs_are_set_aside(tmp_path: Path, change: dict[str, object], r
 
 
 def test_a_missing_file_or_field_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no file .*; give JSON lines with 'question', 'chosen', 'rejected'"):
+    with pytest.raises(DataError, match=r"there is no file .*; give JSON lines with 'question', 'chosen', 'rejected'"):
         list(Preferences(str(tmp_path / "gone.jsonl")).records())
     with pytest.raises(DataError, match=r"lacks the column\(s\) 'rejected'"):
         list(Preferences(write(tmp_path, {"question": "?", "chosen": "x"})).records())

@@ -109,7 +109,7 @@ def test_numbers_to_leave_out_are_read_from_json_or_lines(tmp_path: Path, text: 
 @pytest.mark.parametrize("text", ["[1,", "PMC12\n", '["x"]', '[["1"]]'])
 def test_what_is_no_list_of_numbers_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "pmids").write_text(text)
-    with pytest.raises(DataError, match="expected one PMID a line|expected one number a line"):
+    with pytest.raises(DataError, match=r"expected one PMID a line|expected one number a line"):
         read_pmids(tmp_path / "pmids")
 
 

@@ -46,7 +46,7 @@ def published_half(questions: dict[str, dict[str, object]]) -> list[str]:
 def write(root: Path, questions: dict[str, dict[str, object]], test: list[str]) -> str:
     root.mkdir(exist_ok=True)
     (root / "ori_pqal.json").write_text(json.dumps(questions))
-    (root / "test_ground_truth.json").write_text(json.dumps({pmid: "yes" for pmid in test}))
+    (root / "test_ground_truth.json").write_text(json.dumps(dict.fromkeys(test, "yes")))
     return str(root)
 
 

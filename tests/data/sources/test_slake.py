@@ -103,9 +103,7 @@ def test_an_image_that_one_language_tests_on_is_not_learned_from_in_the_other(tm
     good, bad = split(Slake(root, languages=["en", "zh"]))
     check_disjoint(good)
     assert [one.id for one in good] == ["0", "2"]
-    assert bad == [
-        Quarantined("slake", "train.json[0]", "its image stands in the official test split as well (0)")
-    ]
+    assert bad == [Quarantined("slake", "train.json[0]", "its image stands in the official test split as well (0)")]
 
 
 @pytest.mark.parametrize(
