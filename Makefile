@@ -25,14 +25,14 @@ gallery: $(INSTALLED) ## train every tiny recipe and write sizes, memory and tim
 	$(BIN)/python benchmarks/gallery.py
 
 test: $(INSTALLED) ## run the tests that are not slow
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 check: $(INSTALLED) ## all that CI runs: style, types, floors, every test, coverage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest --cov --durations=10
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --durations=10
 
 clean: ## remove the environment, caches and build leftovers; outputs/ stays
 	rm -rf $(if $(filter .venv,$(VENV)),.venv) build dist *.egg-info .coverage .coverage.*
