@@ -6,6 +6,7 @@ Letters are the business of whoever asks; a source that kept them would decide h
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from mmmed.data.entries import as_text
 from mmmed.errors import RecordError
 
 LETTERS = "ABCDEFGHIJ"
@@ -53,7 +54,4 @@ def lettered(options: Mapping[str, object]) -> list[str]:
     letters = sorted(options)
     if letters != list(LETTERS[: len(letters)]):
         raise RecordError(f"the options are named {', '.join(map(repr, letters))}; expected 'A', 'B', and so on")
-    texts = [options[letter] for letter in letters]
-    if not all(isinstance(text, str) for text in texts):
-        raise RecordError("an option is no text")
-    return [str(text) for text in texts]
+    return [as_text(options[letter], name=letter) for letter in letters]

@@ -102,7 +102,8 @@ def read_json_records(path: Path, *, columns: Sequence[str]) -> list[Entry]:
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON in UTF-8 ({error}); fetch it again") from error
     if isinstance(records, dict):
-        entries = [_entry(record, place=key) for key, record in records.items()]
+        # A key of half characters could not be written into the quarantine.
+        entries = [_entry(record, place=ascii(key) if _is_torn(key) else key) for key, record in records.items()]
     elif isinstance(records, list):
         entries = [_entry(record, place=f"{path.name}[{number}]") for number, record in enumerate(records)]
     else:
@@ -122,7 +123,7 @@ def as_text(value: object, *, name: str) -> str:
         text = "" if value != value else str(value)
     else:
         raise RecordError(f"{name!r} is {shortened(value)}; expected text")
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+    if _is_torn(text):
         raise RecordError(f"{name!r} holds half a character, which cannot be written; mend or remove the record")
     return text
 
@@ -136,6 +137,10 @@ def shortened(value: object) -> str:
 def plain(text: str) -> str:
     """A text for comparison: in one case and with single spaces."""
     return " ".join(text.casefold().split())
+
+
+def _is_torn(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _line(line: bytes, *, place: str) -> Entry:

@@ -30,5 +30,7 @@ def test_letters_give_places_and_order() -> None:
             by_letter(letter, 4)
     with pytest.raises(RecordError, match="the options are named '0', 'B'"):
         lettered({"B": "two", "0": "one"})
-    with pytest.raises(RecordError, match="an option is no text"):
+    with pytest.raises(RecordError, match="'B' is None; expected text"):
         lettered({"A": "two", "B": None})
+    with pytest.raises(RecordError, match="'A' holds half a character"):
+        lettered({"A": "\ud800", "B": "two"})

@@ -52,6 +52,12 @@ def test_arrays_are_numbered_and_objects_named_by_their_keys(tmp_path: Path) -> 
     assert (x.place, x.whole("id"), y.place, y.fault) == ("x", 1, "y", "expected an object, not int")
 
 
+def test_a_key_of_half_characters_is_named_in_letters_that_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"\\ud800": {"id": 1}}')
+    (entry,) = read_json_records(tmp_path / "a.json", columns=("id",))
+    assert entry.place == r"'\ud800'"
+
+
 @pytest.mark.parametrize("content", ["{", "3", "[" * 100_000, '[{"id": 1}]'])
 def test_what_is_no_such_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
