@@ -4,7 +4,7 @@ Chest films look alike in most ways. The directions in which these very pictures
 a small turn or shift makes no difference, are found from the pictures themselves: they are altered, and the
 discriminant directions between pictures are kept (no labels are needed, for every picture is a class of its own).
 
-Letters in tensor names: N pictures, S side of a thumbnail, F width of the flattened picture, D width of the descriptor.
+Letters in tensor names: N pictures, S side of a thumbnail, H side of the small picture that is described, F its pixels, D width of the descriptor.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from mmmed.data.leakage.windows import Window, flattened, halved, resample, turned, window_maps
+from mmmed.data.leakage.windows import WHOLE, Window, averaged, flattened, resample, turned, window_maps
 
 WIDTH = 64
+_SIDE = 16
 _SAMPLE = 2000
 _ALTERATIONS = 8
 _FEWEST = 4 * WIDTH
@@ -33,15 +34,12 @@ class Descriptor:
     mean_F: Tensor
     directions_FD: Tensor
 
-    def describe(self, thumbnails_NSS: Tensor, window: Window | None = None) -> Tensor:
-        """Unit vectors (N, D) of thumbnails (uint8), or of one window of each."""
+    def describe(self, thumbnails_NSS: Tensor, window: Window = WHOLE) -> Tensor:
+        """Unit vectors (N, D) of one window of each thumbnail (uint8)."""
         described = []
         for chunk in thumbnails_NSS.split(_CHUNK):
-            pictures = chunk.float() / 255
-            if window is not None and any(window):
-                maps = window_maps(torch.tensor([window])).expand(len(pictures), -1, -1)
-                pictures = resample(pictures, maps)
-            described.append(functional.normalize((_flat(pictures) - self.mean_F) @ self.directions_FD, dim=1))
+            flat_NF = _flat(averaged(chunk.float() / 255, window, side=_SIDE))
+            described.append(functional.normalize((flat_NF - self.mean_F) @ self.directions_FD, dim=1))
         return torch.cat(described) if described else torch.zeros(0, self.directions_FD.shape[1])
 
 
@@ -55,11 +53,11 @@ def fit_descriptor(thumbnails_NSS: Tensor, *, seed: int = 0) -> Descriptor:
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(thumbnails_NSS), generator=generator)[:_SAMPLE].sort().values
     pictures = thumbnails_NSS[chosen].float() / 255
-    versions = [_flat(pictures)]
+    versions = [_flat(averaged(pictures, WHOLE, side=_SIDE))]
     if len(pictures) < _FEWEST:
         width = versions[0].shape[1]
         return Descriptor(torch.zeros(width), torch.eye(width))
-    versions += [_flat(_altered(pictures, generator)) for _ in range(_ALTERATIONS)]
+    versions += [_flat(averaged(_altered(pictures, generator), WHOLE, side=_SIDE)) for _ in range(_ALTERATIONS)]
     versions_ANF = torch.stack(versions)
     means_NF = versions_ANF.mean(0)
     centre_F = means_NF.mean(0)
@@ -76,11 +74,10 @@ def fit_descriptor(thumbnails_NSS: Tensor, *, seed: int = 0) -> Descriptor:
     return Descriptor(centre_F, directions_FD)
 
 
-def _flat(pictures_NSS: Tensor) -> Tensor:
-    """Local contrast at a quarter of the side, faded towards the edges, as unit vectors (N, F)."""
-    local_NHH = flattened(halved(pictures_NSS, 2), sigma=2.0, reach=3.0)
-    side = local_NHH.shape[-1]
-    fade_H = torch.hann_window(side + 2, periodic=False)[1:-1].sqrt()
+def _flat(small_NHH: Tensor) -> Tensor:
+    """Local contrast, faded towards the edges, as unit vectors (N, F)."""
+    local_NHH = flattened(small_NHH, sigma=2.0, reach=3.0)
+    fade_H = torch.hann_window(_SIDE + 2, periodic=False)[1:-1].sqrt()
     return functional.normalize((local_NHH * fade_H[:, None] * fade_H).flatten(1), dim=1)
 
 

@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 LEAST_AGREEMENT = 0.7
 """Agreement from which two pictures are held to be one; benchmarks/leakage.py shows how far off others stay."""
 
-NEAREST = 10
+NEAREST = 8
 """Pictures that each is compared with closely; four times as many where all of them prove to be copies."""
 
-_MOST_NEAREST = 160
+_MOST_NEAREST = 128
 _LEAST_CONTRAST = 2.0
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from mmmed.data.leakage.neighbours import Candidates
-from mmmed.data.leakage.windows import flattened, halved, window_maps, windows
+from mmmed.data.leakage.windows import WHOLE, averaged, flattened, window_maps, windows
 
 _CHUNK = 128
 _BLOCKS = 8
@@ -29,12 +29,12 @@ _CLIPPED = 0.008
 class _Stage(NamedTuple):
     """A few rounds of registration at one size, and the agreement below which a pair is given up."""
 
-    halvings: int
+    side: int
     rounds: int
     least: float
 
 
-_STAGES = (_Stage(1, 5, 0.35), _Stage(1, 6, 0.55), _Stage(0, 4, 0.0))
+_STAGES = (_Stage(32, 5, 0.4), _Stage(32, 5, 0.6), _Stage(64, 4, 0.0))
 
 
 class _View(NamedTuple):
@@ -71,7 +71,7 @@ def _agreement(copy_PSS: Tensor, other_PSS: Tensor, maps_P23: Tensor) -> Tensor:
     scores_P = torch.zeros(len(copy_PSS))
     left = torch.arange(len(copy_PSS))
     for stage in _STAGES:
-        copy, other = (_view(one[left], halvings=stage.halvings) for one in (copy_PSS, other_PSS))
+        copy, other = (_view(one[left], side=stage.side) for one in (copy_PSS, other_PSS))
         maps_P23 = registered(copy, other, maps_P23, rounds=stage.rounds)
         scores_P[left] = _block_correlation(copy, other.through(maps_P23))
         good = scores_P[left] > stage.least
@@ -82,8 +82,8 @@ def _agreement(copy_PSS: Tensor, other_PSS: Tensor, maps_P23: Tensor) -> Tensor:
     return scores_P
 
 
-def _view(pictures_PSS: Tensor, *, halvings: int) -> _View:
-    pictures = halved(pictures_PSS.float() / 255, halvings)
+def _view(pictures_PSS: Tensor, *, side: int) -> _View:
+    pictures = averaged(pictures_PSS.float() / 255, WHOLE, side=side)
     shown = (pictures > _CLIPPED) & (pictures < 1 - _CLIPPED)
     return _View(flattened(pictures, sigma=2.0, reach=3.0), shown.float())
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from mmmed.data.leakage.embedding import encoder_neighbours
 from mmmed.data.leakage.findings import Finding, Kind, Report
 from mmmed.data.leakage.near import LEAST_AGREEMENT, near_pairs
 from mmmed.data.leakage.pictures import Thumbnails, thumbnails
@@ -199,8 +200,6 @@ def _near(
     chosen = np.sort(first_N[small.is_readable_N[first_N]])
     also: list[tuple[int, int]] = []
     if encoder is not None:
-        from mmmed.data.leakage.embedding import encoder_neighbours
-
         also = encoder_neighbours([pictures[place].image for place in chosen], encoder)
     near = near_pairs(small.brightness_NSS[chosen], least=settings.least, also=also, seed=settings.seed)
     members: dict[int, list[Picture]] = defaultdict(list)

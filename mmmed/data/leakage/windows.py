@@ -26,6 +26,9 @@ class Window(NamedTuple):
     bottom: float = 0.0
 
 
+WHOLE = Window()
+
+
 def windows() -> list[Window]:
     """All windows that are searched, the whole picture first."""
     ends = [(first, last) for first in CUTS for last in CUTS if first + last <= MOST_CUT + 1e-9]
@@ -61,6 +64,14 @@ def resample(pictures_NSS: Tensor, maps_N23: Tensor, *, padding: str = "border")
     return seen[:, 0]
 
 
+def averaged(pictures_NSS: Tensor, window: Window, *, side: int) -> Tensor:
+    """One window of each picture at a smaller side (N, side, side), every pixel the mean of the area it covers."""
+    size = pictures_NSS.shape[-1]
+    down = _areas(window.top, 1 - window.bottom, size=size, side=side)
+    across = _areas(window.left, 1 - window.right, size=size, side=side)
+    return down @ pictures_NSS @ across.T
+
+
 def flattened(pictures_NSS: Tensor, *, sigma: float, reach: float) -> Tensor:
     """Local contrast: what stands out from its surroundings, in units of how much things stand out there.
 
@@ -80,9 +91,13 @@ def flattened(pictures_NSS: Tensor, *, sigma: float, reach: float) -> Tensor:
     return detail / (contrast + 0.01)
 
 
-def halved(pictures_NSS: Tensor, times: int = 1) -> Tensor:
-    """Pictures of half the side, `times` over, by averaging."""
-    return functional.avg_pool2d(pictures_NSS[:, None], 2**times)[:, 0]
+def _areas(start: float, end: float, *, size: int, side: int) -> Tensor:
+    """How much of each of `size` pixels lies in each of `side` equal parts of [start, end], rows that sum to 1."""
+    edges = size * (start + (end - start) * torch.arange(side + 1) / side)
+    low = torch.maximum(edges[:-1, None], torch.arange(size))
+    high = torch.minimum(edges[1:, None], torch.arange(size) + 1)
+    overlap = (high - low).clamp_min(0)
+    return overlap / overlap.sum(1, keepdim=True)
 
 
 def _blurred(pictures_NSS: Tensor, sigma: float) -> Tensor:
