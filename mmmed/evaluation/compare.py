@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mmmed.errors import ConfigError, DataError, did_you_mean
-from mmmed.evaluation.predictions import Prediction, replace_text
+from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.scorers import (
     FloatArray,
     Judged,
@@ -26,6 +26,7 @@ from mmmed.evaluation.statistics import (
     permutation_p,
     sum_by_patient,
 )
+from mmmed.page.files import replace_text
 
 PRIMARY_CLOSED = "balanced_accuracy"
 PRIMARY_OPEN = "token_f1"

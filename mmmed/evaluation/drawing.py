@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-from mmmed.evaluation.wording import label, percent, points
+from mmmed.page.wording import label, percent, points
 
 
 class Curve(NamedTuple):

@@ -18,9 +18,10 @@ from mmmed.errors import ConfigError, did_you_mean
 from mmmed.evaluation.arms import Advance, can_probe, linear_probe, predict
 from mmmed.evaluation.compare import Row, adjust, compare, majority, write_results
 from mmmed.evaluation.controls import CONTROLS, control_named
-from mmmed.evaluation.predictions import Prediction, read_jsonl, replace_text, write_jsonl
+from mmmed.evaluation.predictions import Prediction, read_jsonl, write_jsonl
 from mmmed.evaluation.task import Task, load_task
 from mmmed.inference.session import Session, open_session
+from mmmed.page.files import replace_text
 from mmmed.records import Example
 from mmmed.training.provenance import data_hash
 

@@ -4,15 +4,14 @@ Scores, comparisons and reports are all made from these files, so that a metric 
 the model again.
 """
 
-import contextlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import NoReturn
 
-from mmmed.errors import DataError, OutputError
+from mmmed.errors import DataError
+from mmmed.page.files import replace_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,27 +51,6 @@ class Prediction:
 
 _TEXTS = ("arm", "task", "id", "patient", "source", "topic", "question", "reference", "answer")
 _FIELDS = tuple(each.name for each in fields(Prediction))
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
-
-    Raises:
-        OutputError: The folder cannot be written to.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; choose a place that can be written to"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def write_jsonl(path: Path, predictions: Iterable[Prediction]) -> None:

@@ -4,8 +4,6 @@ Pictures are data URIs, plots are inline SVG, and a content policy in the page f
 data sets is escaped: by the template, and by `escape` inside the plots.
 """
 
-import base64
-import io
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mmmed.evaluation.compare import Row, primary_metrics
 from mmmed.evaluation.drawing import (
@@ -28,13 +25,13 @@ from mmmed.evaluation.drawing import (
     domain_of,
     forest,
 )
-from mmmed.evaluation.predictions import Prediction, replace_text
+from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.scorers import ChoiceScorer, ExactMatchScorer, normalise
 from mmmed.evaluation.statistics import DRAWS, PERMUTATIONS, detectable_from_interval
-from mmmed.evaluation.wording import count, label, p_value, percent, points
+from mmmed.page.html import data_uri, write_page
+from mmmed.page.wording import count, label, p_value, percent, points
 from mmmed.records import Quarantined
 
-PICTURE_SIDE = 224
 QUARANTINE_SHOWN = 500
 SIGNIFICANT = 0.05
 
@@ -142,16 +139,11 @@ def render(report: ReportData, path: Path) -> None:
     Raises:
         OutputError: The folder cannot be written to.
     """
-    environment = Environment(
-        loader=PackageLoader("mmmed.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "points": points, "p_value": p_value, "count": count, "label": label}
     primary = primary_metrics(report.rows)
-    html = environment.get_template("report.html.j2").render(
+    write_page(
+        path,
+        room="mmmed.evaluation",
+        template="report.html.j2",
         report=report,
         verdict=verdict(report),
         primary_rows=_by_task([row for row in report.rows if row.metric == primary[row.task]]),
@@ -167,8 +159,6 @@ def render(report: ReportData, path: Path) -> None:
         draws=DRAWS,
         permutations=PERMUTATIONS,
     )
-    # A half of a surrogate pair in a model's answer cannot be written; the page shows a question mark instead.
-    replace_text(path, html.lstrip().encode("utf-8", "replace").decode("utf-8"))
 
 
 def verdict(report: ReportData) -> Verdict:
@@ -196,15 +186,6 @@ def detectable(row: Row) -> float | None:
     if row.delta_low is None or row.delta_high is None or not math.isfinite(row.delta_low + row.delta_high):
         return None
     return detectable_from_interval(row.delta_low, row.delta_high)
-
-
-def data_uri(image: Image.Image, *, side: int = PICTURE_SIDE) -> str:
-    """A JPEG of at most `side` pixels as text that stands in the page itself."""
-    small = image.convert("L" if image.mode in {"1", "L"} else "RGB")
-    small = ImageOps.contain(small, (side, side)) if max(small.size) > side else small
-    buffer = io.BytesIO()
-    small.save(buffer, format="JPEG", quality=82, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def cards(pictures: Iterable[Picture]) -> dict[str, list[Card]]:

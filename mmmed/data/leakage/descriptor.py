@@ -4,7 +4,8 @@ Chest films look alike in most ways. The directions in which these very pictures
 a small turn or shift makes no difference, are found from the pictures themselves: they are altered, and the
 discriminant directions between pictures are kept (no labels are needed, for every picture is a class of its own).
 
-Letters in tensor names: N pictures, S side of a thumbnail, H side of the small picture that is described, F its pixels, D width of the descriptor.
+Letters in tensor names: N pictures, S side of a thumbnail, H side of the small picture that is described, F its
+pixels, A alterations, D width of the descriptor.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Descriptor:
     def describe(self, thumbnails_NSS: Tensor, window: Window = WHOLE) -> Tensor:
         """Unit vectors (N, D) of one window of each thumbnail (uint8)."""
         described = []
-        for chunk in thumbnails_NSS.split(_CHUNK):
+        for chunk in torch.split(thumbnails_NSS, _CHUNK):
             flat_NF = _flat(averaged(chunk.float() / 255, window, side=_SIDE))
             described.append(functional.normalize((flat_NF - self.mean_F) @ self.directions_FD, dim=1))
         return torch.cat(described) if described else torch.zeros(0, self.directions_FD.shape[1])

@@ -1,15 +1,14 @@
-"""What a leakage scan reports: pairs of things that should not stand apart, and whether any of them spans two splits."""
+"""What a leakage scan reports: two things that are one, and whether they stand in two splits."""
 
 import dataclasses
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mmmed.errors import OutputError
+from mmmed.page.files import replace_text
 
 Kind = Literal["patient", "study", "image", "near image", "text", "benchmark"]
 
@@ -81,11 +80,4 @@ class Report:
 
 def write_report(report: Report, path: Path) -> None:
     """Write a report as JSON, whole or not at all. Raises `OutputError`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}; choose another --output") from error
+    replace_text(path, json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n")

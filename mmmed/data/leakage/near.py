@@ -74,9 +74,7 @@ def near_pairs(
         _score(found, thumbnails_NSS, scores)
         looked_up = _crowded(scores, found, least=least, nearest=nearest)
         nearest = 4 * nearest if nearest < len(kept) - 1 else _MOST_NEAREST + 1
-    pairs = [
-        NearPair(int(kept[a]), int(kept[b]), score) for (a, b), score in sorted(scores.items()) if score >= least
-    ]
+    pairs = [NearPair(int(kept[a]), int(kept[b]), score) for (a, b), score in sorted(scores.items()) if score >= least]
     return NearPairs(pairs, len(scores), blank)
 
 

@@ -69,9 +69,7 @@ def candidates(
     return _once(first_P, which_QK.flatten(), window_QK.flatten(), best_QK.flatten())
 
 
-def pairs_of(
-    first_P: Tensor, second_P: Tensor, thumbnails_NSS: Tensor, descriptor: Descriptor
-) -> Candidates:
+def pairs_of(first_P: Tensor, second_P: Tensor, thumbnails_NSS: Tensor, descriptor: Descriptor) -> Candidates:
     """Given pairs as candidates, each with the window that fits it best."""
     queries_PD = descriptor.describe(thumbnails_NSS[first_P])
     second = thumbnails_NSS[second_P]
@@ -90,7 +88,7 @@ def _lookup(
     ends = torch.bincount(home_N, minlength=len(cells.centres_CD)).cumsum(0).tolist()
     for cell, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
         members = order_N[start:end]
-        for visitors in cells.visitors_C[cell].split(4096):
+        for visitors in torch.split(cells.visitors_C[cell], 4096):
             if len(members) == 0 or len(visitors) == 0:
                 continue
             alike = queries_QD[visitors] @ found_ND[members].T
@@ -148,8 +146,10 @@ def _cells(whole_ND: Tensor, queries_QD: Tensor, *, seed: int) -> _Cells:
         is_empty_C = torch.bincount(home_N, minlength=cells) == 0
         centres_CD = torch.where(is_empty_C[:, None], centres_CD, functional.normalize(sums_CD, dim=1))
     probed = max(_FEWEST_PROBED, round(_PROBED * cells))
-    visited_QP = torch.cat([(chunk @ centres_CD.T).topk(probed, dim=1).indices for chunk in queries_QD.split(8192)])
+    visited_QP = torch.cat(
+        [(chunk @ centres_CD.T).topk(probed, dim=1).indices for chunk in torch.split(queries_QD, 8192)]
+    )
     visitor_V = torch.arange(len(queries_QD)).repeat_interleave(probed)
     order_V = visited_QP.flatten().argsort(stable=True)
     sizes = torch.bincount(visited_QP.flatten(), minlength=cells).tolist()
-    return _Cells(centres_CD, list(visitor_V[order_V].split(sizes)))
+    return _Cells(centres_CD, list(torch.split(visitor_V[order_V], sizes)))

@@ -78,7 +78,8 @@ def thumbnails(images: Sequence[LazyImage], *, cache: Path | None = None) -> Thu
     )
     keys = [_key(image) for image in images]
     fresh = 0
-    for place, (image, key) in enumerate(zip(tqdm(images, desc="thumbnails", unit="picture", disable=None), keys)):
+    for place, image in enumerate(tqdm(images, desc="thumbnails", unit="picture", disable=None)):
+        key = keys[place]
         if key in known.rows:
             row = known.rows[key]
             made.brightness_NSS[place], made.content_N32[place] = known.brightness_NSS[row], known.content_N32[row]

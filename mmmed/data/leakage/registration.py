@@ -62,7 +62,7 @@ def agreement(thumbnails_NSS: Tensor, pairs: Candidates) -> Tensor:
     maps = window_maps(torch.tensor(windows()))
     scores = [
         _agreement(thumbnails_NSS[first], thumbnails_NSS[second], maps[window])
-        for first, second, window in zip(*(each.split(_CHUNK) for each in pairs), strict=True)
+        for first, second, window in zip(*(torch.split(each, _CHUNK) for each in pairs), strict=True)
     ]
     return torch.cat(scores) if scores else torch.zeros(0)
 

@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
@@ -108,9 +108,7 @@ def scan(
         looked_at |= {"picture pairs compared": near.compared, "blank pictures": near.blank}
     kinds: tuple[Kind, ...] = ("patient", "study", "image", "near image", "text", "benchmark")
     found.sort(key=lambda one: (not one.is_across, kinds.index(one.kind), -one.score))
-    return Report(
-        findings=found, looked_at=looked_at, unreadable=small.reasons, settings=dataclasses.asdict(settings)
-    )
+    return Report(findings=found, looked_at=looked_at, unreadable=small.reasons, settings=dataclasses.asdict(settings))
 
 
 def examples(source: Source) -> Iterator[Example]:
@@ -136,9 +134,7 @@ def _split_of(example: Example, *, by: str) -> Split:
         )
     word = str(example.attributes[by]).casefold()
     if word not in _SPLIT_WORDS:
-        raise DataError(
-            f"{example.source}:{example.id}: {by} is {word!r}; expected one of {', '.join(SPLITS)} in any usual spelling"
-        )
+        raise DataError(f"{example.source}:{example.id}: {by} is {word!r}; expected {', '.join(SPLITS)} or the like")
     return _SPLIT_WORDS[word]
 
 
@@ -228,9 +224,7 @@ def _across_or_within(ones: Sequence[Picture], others: Sequence[Picture], *, sco
     return [_same("near image", first_one[split], first_other[split], (split, split), score)]
 
 
-def _in_order(
-    one: tuple[Picture, Split], other: tuple[Picture, Split]
-) -> tuple[Picture, Picture, tuple[Split, Split]]:
+def _in_order(one: tuple[Picture, Split], other: tuple[Picture, Split]) -> tuple[Picture, Picture, tuple[Split, Split]]:
     (first, a), (second, b) = sorted((one, other), key=lambda place: SPLITS.index(place[1]))
     return first, second, (a, b)
 
@@ -248,4 +242,4 @@ def _same(kind: Kind, first: Picture, second: Picture, splits: tuple[Split, Spli
 
 def _pairs_of_splits(splits: Iterable[Split]) -> list[tuple[Split, Split]]:
     present = [split for split in SPLITS if split in splits]
-    return [cast(tuple[Split, Split], (a, b)) for place, a in enumerate(present) for b in present[place + 1 :]]
+    return [(a, b) for place, a in enumerate(present) for b in present[place + 1 :]]

@@ -28,7 +28,7 @@ class _Text(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """Words as they are compared: without case, accents of width, punctuation and image placeholders."""
+    """Words as they are compared: without case, punctuation and image placeholders."""
     return _WORD.findall(unicodedata.normalize("NFKC", text.replace(IMAGE_PLACEHOLDER, " ")).casefold())
 
 
@@ -56,7 +56,16 @@ class TextIndex:
         found = []
         for places in self._met.values():
             first, *others = places.values()
-            found += [_finding("text", first, other) for other in others]
+            found += [
+                Finding(
+                    kind="text",
+                    first=first.record,
+                    second=other.record,
+                    splits=(first.split, other.split),
+                    sources=(first.source, other.source),
+                )
+                for other in others
+            ]
         return found
 
 
@@ -111,17 +120,6 @@ class BenchmarkIndex:
             )
             for item, where in sorted(self._first_met.items())
         ]
-
-
-def _finding(kind: str, first: _Text, second: _Text) -> Finding:
-    assert kind == "text"
-    return Finding(
-        kind="text",
-        first=first.record,
-        second=second.record,
-        splits=(first.split, second.split),
-        sources=(first.source, second.source),
-    )
 
 
 def _text_of(example: Example) -> str:

@@ -1,4 +1,4 @@
-"""What two pictures are compared by: flattened brightness, and the windows of a picture that a copy may have been cut to.
+"""What two pictures are compared by: local contrast, in the windows of a picture that a copy may have been cut to.
 
 Letters in tensor names: N pictures, S side of a thumbnail in pixels, H side of a smaller one.
 """
