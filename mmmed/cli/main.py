@@ -75,6 +75,15 @@ COMMANDS: dict[str, Command] = {
     ),
     "import": Command("mmmed.cli.interop:import_model", "take over another project's checkpoint", positional="path"),
     "inspect": Command("mmmed.cli.interop:inspect_model", "say what a checkpoint holds", positional="path"),
+    "data": Command(
+        {
+            "list": Command("mmmed.cli.cards:list_sets", "the data sets, their licences and what those forbid"),
+            "show": Command("mmmed.cli.cards:show", "the card of a data set", positional="name"),
+            "stats": Command("mmmed.cli.data:stats", "a page for each data set: pictures, lengths, labels, who, gaps"),
+            "check": Command("mmmed.cli.data:check", "find what stands in two splits"),
+        },
+        "look at data sets and prove their splits clean",
+    ),
     "weights": Command(
         {
             "list": Command("mmmed.cli.weights:list_weights", "the weights that can be pulled"),
