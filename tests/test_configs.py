@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks import gallery
 from mmmed.cli import training
+from mmmed.cli.data import read_sources
 from mmmed.data.sources.pairs import Pairs
 from mmmed.errors import ConfigError
 from mmmed.evaluation.experiment import read_experiment
@@ -33,6 +34,7 @@ OWN_DATA = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 SHOWN_FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TASKS = sorted((CONFIGS / "task").glob("*.yaml"))
 BASELINES = sorted((CONFIGS / "baseline").glob("*.yaml"))
+DATA = sorted((CONFIGS / "data").glob("*.yaml"))
 ZERO_SHOT = sorted((CONFIGS / "zero_shot").glob("*.yaml"))
 STAGES = [stage for recipe in gallery.recipes() for stage in gallery.stages(recipe)]
 
@@ -118,6 +120,11 @@ def test_every_zero_shot_task_is_built(path: Path) -> None:
     assert load_zero_shot(path).name == path.stem
 
 
+@pytest.mark.parametrize("path", DATA, ids=name_of)
+def test_every_list_of_sources_is_built(path: Path) -> None:
+    assert read_sources(path)
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_every_class_in_a_configuration_can_be_imported(path: Path) -> None:
     for class_path in class_paths(yaml.safe_load(path.read_text(encoding="utf-8"))):
@@ -126,7 +133,7 @@ def test_every_class_in_a_configuration_can_be_imported(path: Path) -> None:
 
 
 def test_no_configuration_lies_where_nothing_reads_it() -> None:
-    assert set(FILES) == {*EXPERIMENTS, *PARTS, *TASKS, *BASELINES, *ZERO_SHOT, *recipe_files()}
+    assert set(FILES) == {*EXPERIMENTS, *PARTS, *TASKS, *BASELINES, *ZERO_SHOT, *DATA, *recipe_files()}
 
 
 def recipe_files() -> set[Path]:

@@ -43,12 +43,14 @@ class Command:
         parses_itself: The function takes the whole argument list, its own name first; otherwise its
             signature and docstring become the options and their help.
         positional: The option that a first word without dashes is the value of; none if empty.
+        flags: Options that may be given without a value, which then is true.
     """
 
     target: "str | Mapping[str, Command]"
     summary: str
     parses_itself: bool = False
     positional: str = ""
+    flags: tuple[str, ...] = ()
 
 
 COMMANDS: dict[str, Command] = {
@@ -78,7 +80,7 @@ COMMANDS: dict[str, Command] = {
     "data": Command(
         {
             "list": Command("mmmed.cli.cards:list_sets", "the data sets, their licences and what those forbid"),
-            "show": Command("mmmed.cli.cards:show", "the card of a data set", positional="name"),
+            "show": Command("mmmed.cli.cards:show", "the card of a data set", positional="name", flags=("croissant",)),
             "stats": Command("mmmed.cli.data:stats", "a page for each data set: pictures, lengths, labels, who, gaps"),
             "check": Command("mmmed.cli.data:check", "find what stands in two splits"),
         },
@@ -190,6 +192,7 @@ def _run(arguments: Sequence[str], commands: Mapping[str, Command], words: tuple
         program = " ".join(("mmmed", *words))
         if command.positional and rest and not rest[0].startswith("-"):
             rest[0] = f"--{command.positional}={rest[0]}"
+        rest = [f"{word}=true" if word in {f"--{flag}" for flag in command.flags} else word for word in rest]
         code = auto_cli(function, args=rest, as_positional=False, parser_class=ClearErrors, prog=program)
     return code if isinstance(code, int) else 0
 

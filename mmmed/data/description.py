@@ -33,10 +33,12 @@ class Spread(NamedTuple):
 
 
 class Attribute(NamedTuple):
-    """One known fact of pictures or patients.
+    """One known fact of pictures, or of examples where it differs between questions about one picture.
 
     Args:
         name: Its name.
+        unit: What it is a fact of: "pictures" or "examples".
+        units: How many of those there are.
         missing: Units for which it is not known.
         numbers: Its spread, where it is a number.
         values: Its most frequent values, where it is a word.
@@ -44,6 +46,8 @@ class Attribute(NamedTuple):
     """
 
     name: str
+    unit: str
+    units: int
     missing: int
     numbers: Spread | None
     values: list[tuple[str, int]]
@@ -69,9 +73,7 @@ class Description:
         topics: What is asked.
         question_words: Lengths of questions.
         answer_words: Lengths of reference answers that are free text.
-        unit: What the attributes are facts of: "pictures", or "examples" where there are none.
-        units: How many of those there are.
-        attributes: What is known of each.
+        attributes: What is known of pictures and of patients.
         licences: Licences of single records, where they have their own.
         quarantined: Records that were set aside, by reason.
     """
@@ -82,8 +84,6 @@ class Description:
     topics: Sequence[Topic]
     question_words: Spread | None
     answer_words: Spread | None
-    unit: str
-    units: int
     attributes: Sequence[Attribute]
     licences: Sequence[tuple[str, int]]
     quarantined: Sequence[tuple[str, int]]
@@ -94,14 +94,10 @@ def describe(examples: Sequence[Example], quarantined: Iterable[Quarantined]) ->
     patients: dict[Split, set[str]] = defaultdict(set)
     pictures: dict[Split, set[str]] = defaultdict(set)
     topics: dict[str, Counter[str]] = defaultdict(Counter)
-    facts: dict[str, Mapping[str, str | float]] = {}
     for example in examples:
         patients[example.split].add(example.patient)
         pictures[example.split] |= {image.name for image in example.images}
         topics[example.topic][example.reference if example.options else ""] += 1
-        for unit in [image.name for image in example.images] or [f"{example.patient}\0{example.id}"]:
-            facts.setdefault(unit, example.attributes)
-    has_pictures = any(pictures.values())
     asked = sorted(topics.items(), key=lambda topic: -topic[1].total())
     return Description(
         examples=Counter(example.split for example in examples),
@@ -110,9 +106,7 @@ def describe(examples: Sequence[Example], quarantined: Iterable[Quarantined]) ->
         topics=[Topic(name, n.total(), [pair for pair in n.most_common() if pair[0]]) for name, n in asked],
         question_words=spread([len(one.question.split()) for one in examples if one.question]),
         answer_words=spread([len(one.reference.split()) for one in examples if one.reference and not one.options]),
-        unit="pictures" if has_pictures else "examples",
-        units=len(facts),
-        attributes=_attributes(list(facts.values())),
+        attributes=_attributes(examples),
         licences=Counter(example.licence for example in examples if example.licence).most_common(),
         quarantined=Counter(one.reason for one in quarantined).most_common(),
     )
@@ -148,23 +142,40 @@ def samples(examples: Sequence[Example], *, most: int) -> list[Example]:
             while queue and queue[0].images[0].name in chosen:
                 queue.pop(0)
             if queue and len(chosen) < most:
-                chosen[queue[0].images[0].name] = queue.pop(0)
+                example = queue.pop(0)
+                chosen[example.images[0].name] = example
     return list(chosen.values())
 
 
-def _attributes(facts: Sequence[Mapping[str, str | float]]) -> list[Attribute]:
-    found = []
-    for name in dict.fromkeys(name for one in facts for name in one):
-        known = [one[name] for one in facts if name in one]
-        missing = len(facts) - len(known)
-        numbers = [float(value) for value in known if not isinstance(value, str)]
-        if len(numbers) == len(known):
-            found.append(Attribute(name, missing, spread(numbers), [], 0))
-        else:
-            words = Counter(part.strip() for value in known for part in str(value).split(";"))
-            named = words.most_common(MOST_VALUES)
-            found.append(Attribute(name, missing, None, named, words.total() - sum(count for _, count in named)))
-    return found
+def _attributes(examples: Sequence[Example]) -> list[Attribute]:
+    by_example = [example.attributes for example in examples]
+    by_picture: dict[str, Mapping[str, str | float]] = {}
+    differing: set[str] = set()
+    for example in examples:
+        for image in example.images:
+            known = by_picture.setdefault(image.name, example.attributes)
+            if known is not example.attributes:
+                names = {*known, *example.attributes}
+                differing |= {name for name in names if known.get(name) != example.attributes.get(name)}
+    pictures = list(by_picture.values())
+    return [
+        _attribute(name, "examples", by_example)
+        if name in differing or not pictures
+        else _attribute(name, "pictures", pictures)
+        for name in dict.fromkeys(name for one in by_example for name in one)
+    ]
+
+
+def _attribute(name: str, unit: str, facts: Sequence[Mapping[str, str | float]]) -> Attribute:
+    known = [one[name] for one in facts if name in one]
+    missing = len(facts) - len(known)
+    numbers = [float(value) for value in known if not isinstance(value, str)]
+    if len(numbers) == len(known):
+        return Attribute(name, unit, len(facts), missing, spread(numbers), [], 0)
+    words = Counter(part.strip() for value in known for part in str(value).split(";"))
+    named = words.most_common(MOST_VALUES)
+    others = words.total() - sum(number for _, number in named)
+    return Attribute(name, unit, len(facts), missing, None, named, others)
 
 
 def _round_width(width: float) -> float:

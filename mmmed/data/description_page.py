@@ -72,6 +72,10 @@ def bars(values: Sequence[tuple[str, int]], *, total: int) -> list[Bar]:
 
 def histogram(title: str, spread: Spread) -> Markup:
     """A histogram as inline SVG, with least, median and greatest in its caption."""
+    if spread.low == spread.high:
+        return Markup('<figure class="chart"><figcaption>{}</figcaption><p class="note">always {}</p></figure>').format(
+            title, _number(spread.low)
+        )
     highest = max(each.number for each in spread.bins)
     wide = (_WIDTH - _LEFT - _RIGHT) / len(spread.bins)
     tall = _HEIGHT - _TOP - _BOTTOM

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from mmmed.data.splits import Fractions, assign, check_disjoint, uniform
+from mmmed.data.splits import Fractions, assign, check_disjoint, stratified, uniform
 from mmmed.errors import ConfigError, DataError
 from mmmed.records import Example, Split, Turn
 
@@ -98,3 +98,40 @@ def test_only_the_first_few_are_named() -> None:
     examples = [example(patient, split) for patient in "abcde" for split in ("train", "test")]  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"5 patient.*: s:a, s:b, s:c and 2 more;"):
         check_disjoint(examples)
+
+
+def people(count: int) -> dict[str, set[str]]:
+    """Patients with a sex, and now and then a rare finding."""
+    return {
+        f"p{n}": {"sex=F" if uniform(f"sex{n}") < 0.3 else "sex=M"}
+        | ({"finding=Hernia"} if uniform(f"hernia{n}") < 0.05 else set())
+        | ({"finding=Mass"} if uniform(f"mass{n}") < 0.2 else set())
+        for n in range(count)
+    }
+
+
+def test_every_label_and_group_has_its_share_in_every_split() -> None:
+    tags, fractions = people(1000), Fractions(0.7, 0.1, 0.2)
+    places = stratified(tags, seed=0, fractions=fractions)
+    assert places.keys() == tags.keys()
+    for tag in ("sex=F", "sex=M", "finding=Hernia", "finding=Mass"):
+        holders = [patient for patient, mine in tags.items() if tag in mine]
+        counts = Counter(places[patient] for patient in holders)
+        for split, share in zip(("train", "validation", "test"), fractions, strict=True):
+            assert abs(counts[split] - share * len(holders)) <= 1.5, (tag, split)
+
+
+def test_stratified_splits_do_not_depend_on_the_order_of_the_patients() -> None:
+    tags = people(200)
+    assert stratified(tags, seed=1) == stratified(dict(reversed(tags.items())), seed=1)
+    assert stratified(tags, seed=1) != stratified(tags, seed=2)
+
+
+def test_patients_without_labels_are_placed_by_their_share() -> None:
+    places = stratified({f"p{n}": set() for n in range(100)}, seed=0, fractions=Fractions(0.5, 0, 0.5))
+    assert Counter(places.values()) == {"train": 50, "test": 50}
+
+
+def test_shares_that_are_none_are_refused_by_stratified_splits_too() -> None:
+    with pytest.raises(ConfigError, match="must be 0 or more and sum to 1"):
+        stratified({"p": set()}, seed=0, fractions=Fractions(0.8, 0.1, 0.2))

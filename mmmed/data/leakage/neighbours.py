@@ -92,10 +92,11 @@ def _lookup(
             if len(members) == 0 or len(visitors) == 0:
                 continue
             alike = queries_QD[visitors] @ found_ND[members].T
-            alike.masked_fill_(own_Q[visitors][:, None] == members, -2.0)
-            top = alike.topk(min(nearest, len(members)), dim=1)
-            joined = torch.cat([best_QK[visitors], top.values], 1)
-            joined_which = torch.cat([which_QK[visitors], members[top.indices]], 1)
+            top = alike.topk(min(nearest + 1, len(members)), dim=1)
+            found = members[top.indices]
+            others = top.values.masked_fill(found == own_Q[visitors][:, None], -2.0)
+            joined = torch.cat([best_QK[visitors], others], 1)
+            joined_which = torch.cat([which_QK[visitors], found], 1)
             kept = joined.topk(nearest, dim=1)
             best_QK[visitors] = kept.values
             which_QK[visitors] = joined_which.gather(1, kept.indices)

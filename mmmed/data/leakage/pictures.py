@@ -146,5 +146,7 @@ def _write(cache: Path, made: Thumbnails, keys: Sequence[bytes]) -> None:
         save_file(arrays, temporary)
         temporary.replace(cache)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(f"cannot write {cache}: {error.strerror}; choose another --cache") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

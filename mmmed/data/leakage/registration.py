@@ -34,24 +34,29 @@ class _Stage(NamedTuple):
     least: float
 
 
-_STAGES = (_Stage(32, 5, 0.4), _Stage(32, 5, 0.6), _Stage(64, 4, 0.0))
+_STAGES = (_Stage(32, 5, 0.45), _Stage(32, 4, 0.65), _Stage(64, 3, 0.0))
 
 
 class _View(NamedTuple):
-    """Local contrast of pictures, and 1 where there is something to be seen, both (P, S, S)."""
+    """Local contrast of pictures, and 1 where there is something to be seen, as the two channels of one tensor."""
 
-    local_PSS: Tensor
-    shown_PSS: Tensor
+    both_P2SS: Tensor
+
+    @property
+    def local_PSS(self) -> Tensor:
+        return self.both_P2SS[:, 0]
+
+    @property
+    def shown_PSS(self) -> Tensor:
+        return self.both_P2SS[:, 1]
 
     def of(self, chosen: Tensor) -> "_View":
-        return _View(self.local_PSS[chosen], self.shown_PSS[chosen])
+        return _View(self.both_P2SS[chosen])
 
     def through(self, maps_P23: Tensor) -> "_View":
         """What is seen through maps; outside the picture nothing is."""
-        count, side, _ = self.local_PSS.shape
-        grid = functional.affine_grid(maps_P23, [count, 1, side, side], align_corners=False)
-        both = functional.grid_sample(torch.stack(self, 1), grid, align_corners=False)
-        return _View(both[:, 0], both[:, 1])
+        grid = functional.affine_grid(maps_P23, list(self.both_P2SS.shape), align_corners=False)
+        return _View(functional.grid_sample(self.both_P2SS, grid, align_corners=False))
 
 
 def agreement(thumbnails_NSS: Tensor, pairs: Candidates) -> Tensor:
@@ -61,17 +66,20 @@ def agreement(thumbnails_NSS: Tensor, pairs: Candidates) -> Tensor:
     """
     maps = window_maps(torch.tensor(windows()))
     scores = [
-        _agreement(thumbnails_NSS[first], thumbnails_NSS[second], maps[window])
+        _agreement(thumbnails_NSS, first, second, maps[window])
         for first, second, window in zip(*(torch.split(each, _CHUNK) for each in pairs), strict=True)
     ]
     return torch.cat(scores) if scores else torch.zeros(0)
 
 
-def _agreement(copy_PSS: Tensor, other_PSS: Tensor, maps_P23: Tensor) -> Tensor:
-    scores_P = torch.zeros(len(copy_PSS))
-    left = torch.arange(len(copy_PSS))
+def _agreement(thumbnails_NSS: Tensor, first_P: Tensor, second_P: Tensor, maps_P23: Tensor) -> Tensor:
+    scores_P = torch.zeros(len(first_P))
+    left = torch.arange(len(first_P))
     for stage in _STAGES:
-        copy, other = (_view(one[left], side=stage.side) for one in (copy_PSS, other_PSS))
+        # Pairs come in order, so that the same few pictures stand in many pairs of a chunk.
+        needed, place = torch.cat([first_P[left], second_P[left]]).unique(return_inverse=True)
+        views = _view(thumbnails_NSS[needed], side=stage.side)
+        copy, other = (views.of(each) for each in place.chunk(2))
         maps_P23 = registered(copy, other, maps_P23, rounds=stage.rounds)
         scores_P[left] = _block_correlation(copy, other.through(maps_P23))
         good = scores_P[left] > stage.least
@@ -85,7 +93,7 @@ def _agreement(copy_PSS: Tensor, other_PSS: Tensor, maps_P23: Tensor) -> Tensor:
 def _view(pictures_PSS: Tensor, *, side: int) -> _View:
     pictures = averaged(pictures_PSS.float() / 255, WHOLE, side=side)
     shown = (pictures > _CLIPPED) & (pictures < 1 - _CLIPPED)
-    return _View(flattened(pictures, sigma=2.0, reach=3.0), shown.float())
+    return _View(torch.stack([flattened(pictures, sigma=2.0, reach=3.0), shown.float()], 1))
 
 
 def registered(copy: _View, other: _View, maps_P23: Tensor, *, rounds: int) -> Tensor:
@@ -141,6 +149,6 @@ def _block_correlation(copy: _View, seen: _View) -> Tensor:
     # Blocks with nothing in either picture (black corners, borders) say nothing.
     speaks = (share > 0.5) & (torch.maximum(copy_spread, seen_spread) > _LEAST_SPREAD)
     correlation = correlation.masked_fill(~speaks, float("nan"))
-    median, quartile = correlation.nanquantile(0.5, dim=1), correlation.nanquantile(0.25, dim=1)
+    median, quartile = correlation.nanquantile(torch.tensor([0.5, 0.25]), dim=1)
     is_enough = speaks.float().mean(1) >= _LEAST_SHARE
     return torch.where(is_enough, (median + quartile) / 2, torch.zeros_like(median))

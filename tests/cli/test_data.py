@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mmmed.cli.data import read_sources
+from mmmed.cli.main import main
+from mmmed.errors import ConfigError
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Six films of the user's own, the last two the same film under two names and in two splits."""
+    rows = ["image,answer,patient,split"]
+    films = [Image.effect_noise((48, 48), 60).resize((192, 192)) for _ in range(5)]
+    for place, film in enumerate([*films, films[-1]]):
+        film.save(tmp_path / f"{place}.png")
+        rows.append(f"{place}.png,an answer,p{place},{'test' if place == 5 else 'train'}")
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    path = tmp_path / "sources.yaml"
+    entry = {"class_path": "mmmed.data.sources.pairs.Pairs", "init_args": {"path": str(tmp_path / "pairs.csv")}}
+    path.write_text(json.dumps({"sources": [entry]}))
+    return path
+
+
+def test_the_list_names_every_set_and_what_its_licence_forbids(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert "ham10000: HAM10000" in listed
+    assert "forbids      commercial use" in listed
+
+
+def test_a_card_is_shown_as_text_and_as_croissant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "show", "ham10000"]) == 0
+    assert "CC BY-NC 4.0" in capsys.readouterr().out
+    assert main(["data", "show", "ham10000", "--croissant"]) == 0
+    assert json.loads(capsys.readouterr().out)["@type"] == "sc:Dataset"
+
+
+def test_an_unknown_set_is_answered_with_a_near_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "show", "ham1000"]) == 2
+    assert "did you mean 'ham10000'?" in capsys.readouterr().err
+
+
+def test_a_leak_is_named_and_sets_the_exit_code(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = config.parent / "leakage.json"
+    words = ["data", "check", "--config", str(config), "--output", str(output)]
+    assert main([*words, "--cache", str(config.parent / "t.safetensors")]) == 1
+    shown = capsys.readouterr().out
+    assert "image, train and test, 1.00" in shown
+    assert json.loads(output.read_text())["across_splits"] == {"image": 1}
+    (config.parent / "5.png").unlink()
+    assert main(words) == 0
+    assert "two splits  nothing" in capsys.readouterr().out
+
+
+def test_a_page_is_drawn_for_each_set(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "stats", "--config", str(config), "--output", str(config.parent / "pages")]) == 0
+    assert (config.parent / "pages" / "pairs.html").is_file()
+    assert "pairs: 6 examples, 0 set aside" in capsys.readouterr().out
+
+
+def test_a_file_of_sources_is_read_and_a_missing_one_is_named(config: Path) -> None:
+    (source,) = read_sources(config)
+    assert source.name == "pairs"
+    with pytest.raises(ConfigError, match=r"no file nowhere\.yaml"):
+        read_sources(Path("nowhere.yaml"))
+
+
+def test_no_sources_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "none.yaml").write_text("sources: []\n")
+    assert main(["data", "check", "--config", str(tmp_path / "none.yaml")]) == 2
+    assert "no sources; name at least one under `sources`" in capsys.readouterr().err
