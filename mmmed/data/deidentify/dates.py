@@ -1,0 +1,162 @@
+"""Dates: finding them, and moving them by a number of days without changing how they are written."""
+
+import datetime
+import re
+from collections.abc import Iterator
+
+from mmmed.data.deidentify.entities import Finding
+
+MONTHS = {
+    "en": "January February March April May June July August September October November December".split(),
+    "es": "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre".split(),
+}
+_NUMBERS = {
+    word: number
+    for names in MONTHS.values()
+    for number, name in enumerate(names, start=1)
+    for word in (name.lower(), name[:3].lower(), name[:4].lower())
+} | {"setiembre": 9}
+# Words that mean more than a month, unless a day or a year stands beside them.
+_AMBIGUOUS = ("may", "mar", "march", "sep", "set", "dec", "jun", "ago", "ene")
+_LONG = "|".join(sorted({name for names in MONTHS.values() for name in names}, key=len, reverse=True))
+_MONTH = rf"(?:{_LONG}|setiembre|sept|jan|feb|mar|apr|jun|jul|aug|sep|oct|nov|dec|ene|abr|ago|dic)"
+_TIME = r"(?:[ T]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s?[ap]\.?m\.?)?(?:Z|[+-]\d{2}:?\d{2})?)?"
+_YEAR = r"(?:19|20)\d{2}"
+
+# Each has named groups year, month, day, of which year or day may be absent.
+_FORMS = {
+    "date, year first": rf"(?<![\d./-])(?P<year>{_YEAR})(?P<gap>[-/.])(?P<month>\d{{1,2}})(?P=gap)(?P<day>\d{{1,2}})(?![\d-]){_TIME}",
+    "date, numeric": rf"(?<![\d./-])(?P<month>\d{{1,2}})(?P<gap>\s?[-/.]\s?)(?P<day>\d{{1,2}})(?P=gap)(?P<year>{_YEAR}|\d{{2}})(?![\d%]|[/-]\d|\.\d){_TIME}",
+    "date, month between": rf"(?<![\w/-])(?P<day>\d{{1,2}})[-/. ](?P<month>{_MONTH})[-/. ](?P<year>{_YEAR}|\d{{2}}(?=\W|$))(?!\d)",
+    "date, day first": rf"(?<![\w/-])(?P<day>\d{{1,2}})(?:st|nd|rd|th|º)?(?:\s+(?:of|de))?\s+(?P<month>{_MONTH})\b\.?(?:,?\s*(?:de[l]?\s+|of\s+)?(?P<year>{_YEAR}))?",
+    "date, month first": rf"\b(?P<month>{_MONTH})\b\.?\s*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b(?!\s?(?:mg|ml|%|cm|mm|:|/))(?:(?:\s*,\s*|\s+(?:of\s+)?)(?P<year>{_YEAR}))?",
+    "date, month and year": rf"\b(?P<month>{_MONTH})\b\.?,?\s*(?:de[l]?\s+(?:año\s+)?|of\s+|[-/]\s*)?(?P<year>{_YEAR})\b",
+    "date, numeric month and year": rf"(?<![\d./-])(?P<month>0?[1-9]|1[0-2])(?P<gap>[-/])(?P<year>{_YEAR})(?![\d/-])",
+    "date, without year": r"\b(?:on|dated?|since|until|by|from)\s+(?P<month>\d{1,2})(?P<gap>/)(?P<day>\d{1,2})(?![\d/%.])",
+    "date, compact": rf"\b(?:dob|date|born|birth)\b\W{{0,4}}(?P<year>{_YEAR})(?P<month>0[1-9]|1[0-2])(?P<day>[0-3]\d)(?!\d)",
+    "month": rf"\b(?:in|since|until|till|last|this|next|past|early|late|mid|by|during|through|from|between|and|en|desde|hasta)[ -](?:(?:early|late|mid|the|of)[ -])*(?P<month>{_LONG})\b(?!\s+\d)",
+}
+_PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _FORMS.items()}
+# Where the words before the date belong to the pattern, the date begins with its month.
+_LED = ("date, without year", "month")
+
+
+def find_dates(text: str) -> Iterator[Finding]:
+    """Yield whole dates, months with a year and, after words such as "since", months; a year alone may stay."""
+    for name, pattern in _PATTERNS.items():
+        for match in pattern.finditer(text):
+            if not _plausible(match):
+                continue
+            start = match.start("month") if name in _LED else match.start()
+            if name == "date, compact":
+                start = match.start("year")
+            if name == "month" and match["month"].lower() in _AMBIGUOUS and not match["month"][0].isupper():
+                continue
+            yield Finding(start, match.end(), "date", name)
+
+
+def shift(written: str, days: int, *, day_first: bool = False) -> str | None:
+    """Move a date by some days and write it in the same way; None where it cannot be read.
+
+    A month without a day moves as its fifteenth does; one without a year as in an ordinary year.
+
+    Args:
+        written: A date as `find_dates` found it.
+        days: How far.
+        day_first: Read 3/4/2020 as the third of April, as Spanish notes do.
+    """
+    for name, pattern in _PATTERNS.items():
+        lead = {"date, without year": "on ", "month": "in ", "date, compact": "date "}.get(name, "")
+        match = pattern.fullmatch(lead + written)
+        if match is None or not _plausible(match):
+            continue
+        groups = match.groupdict()
+        month, day, year = groups["month"], groups.get("day"), groups.get("year")
+        swapped = bool(day) and month.isdigit() and (int(month) > 12 or (day_first and not year_first(groups, match)))
+        if swapped and day:
+            if int(day) > 12:
+                swapped = False
+            else:
+                month, day = day, month
+        moved = _moved(month, day, year, days)
+        if moved is None:
+            return None
+        parts = {"month": _as_month(month, moved), "year": _as_year(year, moved)}
+        parts["day"] = _as_number(day, moved.day) if day else ""
+        if swapped:
+            parts["month"], parts["day"] = parts["day"], parts["month"]
+        return _put(match, parts)[len(lead) :]
+    return None
+
+
+def year_first(groups: dict[str, str | None], match: re.Match[str]) -> bool:
+    """Say whether a date begins with its year, so that its month stands second in every country."""
+    return bool(groups.get("year")) and match.start("year") < match.start("month")
+
+
+def _plausible(match: re.Match[str]) -> bool:
+    groups = match.groupdict()
+    day = int(groups["day"]) if groups.get("day") else 1
+    month = int(groups["month"]) if groups["month"].isdigit() else 1
+    if not (1 <= day <= 31 and 1 <= month <= 31 and min(day, month) <= 12):
+        return False
+    return not (groups["month"].isdigit() and month > 12 and not groups.get("day"))
+
+
+def _moved(month: str, day: str | None, year: str | None, days: int) -> datetime.date | None:
+    number = int(month) if month.isdigit() else _NUMBERS.get(month.lower(), _NUMBERS.get(month[:3].lower(), 0))
+    try:
+        date = datetime.date(_full_year(year), number, int(day) if day else 15)
+        return date + datetime.timedelta(days=days)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _full_year(year: str | None) -> int:
+    if not year:
+        return 2001
+    number = int(year)
+    # Two digits above those of the next decade belong to the last century, as in dates of birth.
+    return number if number > 99 else number + (2000 if number < 40 else 1900)
+
+
+def _as_year(year: str | None, moved: datetime.date) -> str:
+    if not year:
+        return ""
+    return str(moved.year) if len(year) == 4 else f"{moved.year % 100:02d}"
+
+
+def _as_number(old: str, new: int) -> str:
+    return f"{new:02d}" if len(old) == 2 and (old[0] == "0" or new > 9 or int(old) > 9) else str(new)
+
+
+def _as_month(old: str, moved: datetime.date) -> str:
+    if old.isdigit():
+        return _as_number(old, moved.month)
+    spanish = any(name.startswith(old.lower()) for name in [*MONTHS["es"], "setiembre"])
+    english = any(name.lower().startswith(old.lower()) for name in MONTHS["en"])
+    name = MONTHS["es" if spanish and not english else "en"][moved.month - 1]
+    whole = old.lower() in {name.lower() for names in MONTHS.values() for name in names} | {"setiembre"}
+    word = name if whole else name[:3]
+    if old.isupper():
+        return word.upper()
+    return word.capitalize() if old[0].isupper() else word.lower()
+
+
+def _put(match: re.Match[str], parts: dict[str, str]) -> str:
+    text, written = match.string, ""
+    place = 0
+    spans = sorted((match.start(name), match.end(name), name) for name in parts if name in match.groupdict())
+    for start, end, name in spans:
+        if start < 0:
+            continue
+        written += text[place:start] + parts[name]
+        place = end
+        if name == "day" and re.match(r"(?:st|nd|rd|th)", text[end:], re.IGNORECASE):
+            written += _ordinal(int(parts["day"]))
+            place += 2
+    return written + text[place:]
+
+
+def _ordinal(day: int) -> str:
+    return "th" if 10 <= day % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")

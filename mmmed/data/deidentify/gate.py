@@ -1,0 +1,164 @@
+"""The gate between a source and everything else: what passes holds no identifier that could be found.
+
+It stands before every source whose card does not say that identifiers were removed. It fails closed: where a
+recogniser cannot be loaded or fails on one record, the run stops.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from mmmed.data.card import read_card
+from mmmed.data.deidentify import secret
+from mmmed.data.deidentify.audit import Audit
+from mmmed.data.deidentify.burned_in import MaskedImage
+from mmmed.data.deidentify.recognisers import Mode, engine
+from mmmed.data.deidentify.surrogates import Surrogates
+from mmmed.data.deidentify.text import clean
+from mmmed.data.source import Source
+from mmmed.records import Example, LazyImage, Quarantined, Turn
+
+logger = logging.getLogger(__name__)
+
+_OLDEST = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class Privacy:
+    """How sources are made safe.
+
+    Args:
+        text: Recognisers of identifiers in texts: `rules`, or `model` for rules and a small language model.
+        images: Whether text that is burned into pictures is masked. Reading a picture takes about a second, once.
+        sources: Which sources pass the gate: those whose card does not say that identifiers were removed, or all.
+        key: File with the secret that surrogates are made with; None takes the one of this user.
+    """
+
+    text: Mode = "rules"
+    images: Literal["mask", "keep"] = "mask"
+    sources: Literal["not_deidentified", "all"] = "not_deidentified"
+    key: str | None = None
+
+
+class Gate:
+    """A source behind the gate; a source itself.
+
+    Args:
+        source: What is read.
+        privacy: How it is made safe.
+        audit: Where redactions are noted.
+    """
+
+    def __init__(self, source: Source, privacy: Privacy, audit: Audit) -> None:
+        self.name = source.name
+        self.source = source
+        self.privacy = privacy
+        self.audit = audit
+
+    def prepare(self) -> None:
+        """Prepare the source, and the recognisers, so that what is missing shows before anything is read."""
+        self.source.prepare()
+        engine(self.privacy.text)
+
+    def records(self) -> Iterator[Example | Quarantined]:
+        """Yield the records of the source, made safe.
+
+        Raises:
+            PrivacyError: A recogniser failed.
+        """
+        key = secret.key(self.privacy.key)
+        for record in self.source.records():
+            if isinstance(record, Quarantined):
+                yield self._quarantined(record, key)
+            else:
+                yield self._example(record, key)
+
+    def _example(self, example: Example, key: bytes) -> Example:
+        surrogates = Surrogates(key, patient=f"{example.source}\0{example.patient}")
+        codes = Surrogates(key, patient=example.source)
+        record = codes.token("record", example.id)
+        texts = _texts(example)
+        known = [value for value in (example.patient, example.study, example.id) if value]
+        cleaned = clean(list(texts.values()), surrogates, mode=self.privacy.text, known=known)
+        for place, one in zip(texts, cleaned, strict=True):
+            self.audit.text(one.findings, source=example.source, record=record, place=place)
+        safe = {place: one.text for place, one in zip(texts, cleaned, strict=True)}
+        for place, value in (("patient", example.patient), ("study", example.study), ("id", example.id)):
+            if value:
+                self.audit.value(source=example.source, record=record, place=place, kind="identifier", rule="code")
+        return replace(
+            example,
+            id=record,
+            patient=codes.token("patient", example.patient),
+            study=codes.token("study", example.study) if example.study else "",
+            turns=tuple(_turn(turn, number, safe) for number, turn in enumerate(example.turns)),
+            options=tuple(safe[f"option {number}"] for number in range(len(example.options))),
+            attributes=self._attributes(example, safe, record),
+            images=tuple(self._image(image) for image in example.images),
+        )
+
+    def _attributes(self, example: Example, safe: Mapping[str, str], record: str) -> dict[str, str | float]:
+        attributes: dict[str, str | float] = {}
+        for name, value in example.attributes.items():
+            if isinstance(value, str):
+                attributes[name] = safe[f"attribute {name}"]
+            elif name == "age" and value >= _OLDEST:
+                attributes[name] = float(_OLDEST)
+                self.audit.value(
+                    source=example.source, record=record, place="attribute age", kind="age", rule="age over 89"
+                )
+            else:
+                attributes[name] = value
+        return attributes
+
+    def _image(self, image: LazyImage) -> LazyImage:
+        return MaskedImage(image, self.audit) if self.privacy.images == "mask" else image
+
+    def _quarantined(self, record: Quarantined, key: bytes) -> Quarantined:
+        """A reason may quote a cell."""
+        (cleaned,) = clean([record.reason], Surrogates(key, patient=record.source), mode=self.privacy.text)
+        return replace(record, reason=cleaned.text)
+
+
+def guarded(sources: Sequence[Source], privacy: Privacy | None, audit: Audit) -> list[Source]:
+    """Put the gate before every source that needs it; without `privacy` before none, which is logged.
+
+    Raises:
+        DataError: A source has no card.
+    """
+    if privacy is None:
+        exposed = [source.name for source in sources if not read_card(source.name).deidentified]
+        if exposed:
+            logger.warning("no privacy gate: %s may hold identifiers of patients", ", ".join(exposed))
+        return list(sources)
+    return [
+        Gate(source, privacy, audit)
+        if privacy.sources == "all" or not read_card(source.name).deidentified
+        else source
+        for source in sources
+    ]
+
+
+def _texts(example: Example) -> dict[str, str]:
+    """Every text of an example by its place in it."""
+    texts: dict[str, str] = {}
+    for number, turn in enumerate(example.turns):
+        texts[f"turn {number}"] = turn.text
+        texts |= {f"turn {number} blank {place}": blank for place, blank in enumerate(turn.blanks)}
+        if turn.rejected:
+            texts[f"turn {number} rejected"] = turn.rejected
+    texts |= {f"option {number}": option for number, option in enumerate(example.options)}
+    for name, value in example.attributes.items():
+        if isinstance(value, str):
+            texts[f"attribute {name}"] = value
+    return texts
+
+
+def _turn(turn: Turn, number: int, safe: Mapping[str, str]) -> Turn:
+    return replace(
+        turn,
+        text=safe[f"turn {number}"],
+        blanks=tuple(safe[f"turn {number} blank {place}"] for place in range(len(turn.blanks))),
+        rejected=safe[f"turn {number} rejected"] if turn.rejected else "",
+    )

