@@ -47,9 +47,9 @@ TYPES = {
 TYPE_OF = {label: kind for kind, labels in TYPES.items() for label in labels.split()}
 # Words inside labelled spans that identify nobody.
 _ASIDE = re.compile(
-    r"(?i:mr|mrs|ms|miss|dr|dra|prof|don|doña|d|patient|id|case|site|number|no|de|del|of|the|and|nan|of|años|año)"
+    r"(?i:mr|mrs|ms|miss|dr|dra|prof|don|doña|d|patient|id|case|site|number|no|de|del|of|the|and|nan|of|años|año|last|next|this|early|late)"
 )
-_NO_DATE = re.compile(r"(?i:(?:mon|tues|wednes|thurs|fri|satur|sun)day|(?:the )?(?:19|20)\d\ds?|años? \d{4}|año|\d{1,2} ?hrs?)")
+_NO_DATE = re.compile(r"(?i:(?:last |next |this |on )?(?:week|month|year|(?:mon|tues|wednes|thurs|fri|satur|sun)day)|(?:the )?(?:19|20)\d\ds?|años? \d{4}|año|\d{1,2} ?hrs?)")
 
 
 @dataclass
@@ -107,6 +107,8 @@ def count(tally: Tally, record: dict[str, Any], findings: list[Finding]) -> None
         kind = TYPE_OF.get(span["label"])
         if kind is None or (kind == "date" and _NO_DATE.fullmatch(span["text"].strip())):
             continue
+        if (kind == "identifier" and not any(map(str.isdigit, span["text"]))) or (kind == "email" and "@" not in span["text"]):
+            continue  # misplaced labels: "lactante" as a number, the word "email" as an address
         words = [word for word in re.finditer(r"\w+", span["text"]) if not _ASIDE.fullmatch(word[0])]
         whole = all(covered[span["start"] + place] for word in words for place in range(*word.span()))
         tally.asked[kind] += 1

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from mmmed.data.deidentify.entities import Finding
+from mmmed.data.deidentify.rules import around
 
 MONTHS = {
     "en": "January February March April May June July August September October November December".split(),
@@ -29,7 +30,7 @@ _FORMS = {
     "date, numeric": rf"(?<![\d./-])(?P<month>\d{{1,2}})(?P<gap>\s?[-/.]\s?)(?P<day>\d{{1,2}})(?P=gap)(?P<year>{_YEAR}|\d{{2}})(?![\d%]|[/-]\d|\.\d){_TIME}",
     "date, month between": rf"(?<![\w/-])(?P<day>\d{{1,2}})[-/. ](?P<month>{_MONTH})[-/. ](?P<year>{_YEAR}|\d{{2}}(?=\W|$))(?!\d)",
     "date, day first": rf"(?<![\w/-])(?P<day>\d{{1,2}})(?:st|nd|rd|th|º)?(?:\s+(?:of|de))?\s+(?P<month>{_MONTH})\b\.?(?:,?\s*(?:de[l]?\s+|of\s+)?(?P<year>{_YEAR}))?",
-    "date, month first": rf"\b(?P<month>{_MONTH})\b\.?\s*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b(?!\s?(?:mg|ml|%|cm|mm|:|/))(?:(?:\s*,\s*|\s+(?:of\s+)?)(?P<year>{_YEAR}))?",
+    "date, month first": rf"\b(?P<month>{_MONTH})\b\.?\s*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b(?!\s?(?:mg|ml|%|cm|mm|:|/))(?:(?:\s*,\s*|\s+(?:of\s+)?)(?:(?P<year>{_YEAR})|'\d{{2}}\b))?",
     "date, month and year": rf"\b(?P<month>{_MONTH})\b\.?,?\s*(?:de[l]?\s+(?:año\s+)?|of\s+|[-/]\s*)?(?P<year>{_YEAR})\b",
     "date, numeric month and year": rf"(?<![\d./-])(?P<month>0?[1-9]|1[0-2])(?P<gap>[-/])(?P<year>{_YEAR})(?![\d/-])",
     "date, without year": r"\b(?:on|dated?|since|until|by|from)\s+(?P<month>\d{1,2})(?P<gap>/)(?P<day>\d{1,2})(?![\d/%.])",
@@ -39,20 +40,32 @@ _FORMS = {
 _PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _FORMS.items()}
 # Where the words before the date belong to the pattern, the date begins with its month.
 _LED = ("date, without year", "month")
+_DATED = ("date, compact",)
+_WORDED = ("date, month between", "date, day first", "date, month first", "date, month and year", "month")
+_DIGITS = re.compile(r"\d\D{0,3}\d\D{0,3}\d")
+_MONTHLIKE = re.compile(
+    r"\b[JjFfMmAaSsOoNnDdEe](?i:an|eb|ar|pr|ay|un|ul|ug|ep|et|ct|ov|ec|ne|br|go|ic)(?=[^\W\d_]{0,7}\b)"
+)
+# Whatever stands in a field for a date, also what is none, such as 14/14/2014.
+_FORM = re.compile(r"\b(?:[Ff]echa|[Dd]ate|DOB|D\.O\.B\.|[Bb]orn|[Bb]irth)[^:\n\d]{0,20}[:=][ \t]*(?P<phi>\d[\d/.-]{4,11})")
 
 
 def find_dates(text: str) -> Iterator[Finding]:
     """Yield whole dates, months with a year and, after words such as "since", months; a year alone may stay."""
+    digits = around(_DIGITS, text, before=24, after=32)
+    months = around(_MONTHLIKE, text, before=28, after=24)
     for name, pattern in _PATTERNS.items():
-        for match in pattern.finditer(text):
-            if not _plausible(match):
-                continue
-            start = match.start("month") if name in _LED else match.start()
-            if name == "date, compact":
-                start = match.start("year")
-            if name == "month" and match["month"].lower() in _AMBIGUOUS and not match["month"][0].isupper():
-                continue
-            yield Finding(start, match.end(), "date", name)
+        for window in months if name in _WORDED else digits:
+            for match in pattern.finditer(text, *window):
+                if not _plausible(match):
+                    continue
+                if name == "month" and match["month"].lower() in _AMBIGUOUS and not match["month"][0].isupper():
+                    continue
+                start = min(match.start("month"), match.start("year")) if name in _DATED else match.start()
+                start = match.start("month") if name in _LED else start
+                yield Finding(start, match.end(), "date", name)
+    for match in _FORM.finditer(text):
+        yield Finding(*match.span("phi"), "date", "date, labelled")
 
 
 def shift(written: str, days: int, *, day_first: bool = False) -> str | None:

@@ -5,10 +5,11 @@ A name that is found once is looked for in the rest of the text by `repeated`.
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 
 from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.entities import Finding
+from mmmed.data.deidentify.rules import labelled
 
 _UPPER = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĢĪİĶĹĽŁŃŅŇŐŒŔŘŚŞŠŢŤŪŮŰŹŻŽΑ-ΩА-Я"
 _TOKEN = rf"[{_UPPER}][\w'’`-]*"
@@ -27,31 +28,45 @@ _RELATIVES = (
 )
 _DEGREES = r"(?:M\.?D\.?|D\.?O\.?|R\.?N\.?|N\.?P\.?|P\.?A\.?(?:-C)?|Ph\.?D\.?|MBBS|FRCS|FACS|FRCR|DPM|DDS|LPN|CRNA|MSN|BSN|APRN|DNP|PharmD)"
 
+_BEFORE = rf"(?:(?:{_SPANISH_TITLES}|{_TITLES})\.?[ \t]+)?"
 _AROUND = {
-    "name, after a title": re.compile(rf"\b{_TITLES}\b\.?[ \t]+(?P<phi>{_SEQUENCE})"),
-    "name, labelled": re.compile(
-        rf"\b(?:(?i:patient(?:'s)?(?: full)? name|patient|pt|name|client|first name|last name|surname|full name|physician"
-        rf"|provider|attending(?: md| physician)?|surgeon|radiologist|referring(?: physician)?|pcp|doctor|nurse|contact"
-        rf"|emergency contact|next of kin|nok|guarantor|subscriber|insured|employer|cc|attn|from|to|author|dictator"
-        rf"|transcriptionist|interpreter|technologist|resident|fellow|consultant|nombre|apellidos?|m[ée]dico|autor"
-        rf"|responsable(?: cl[ií]nico)?|remitido por))[ \t]*[:=][ \t]*(?:{_SPANISH_TITLES}\.?[ \t]+|{_TITLES}\.?[ \t]+)?(?P<phi>{_LISTED})"
+    "name, after a title": re.compile(rf"\b{_TITLES}\b\.?[ \t]+(?P<phi>(?:[{_UPPER}]\.[ \t]*)?{_SEQUENCE}|[{_UPPER}]\.)"),
+    "name, with a degree": re.compile(
+        rf"(?P<phi>\b{_TOKEN}(?:[ \t]+(?:{_TOKEN}|{_INITIAL})){{1,3}}),?[ \t]+{_DEGREES}(?!\w)"
     ),
-    "name, signed by": re.compile(
-        rf"\b(?i:(?:electronically |digitally )?(?:signed|dictated|transcribed|reviewed|read|reported|interpreted|verified"
-        rf"|approved|authenticated|performed|authored|attended|referred|seen|evaluated|prepared|entered|ordered|cosigned"
-        rf"|examined|remitido|firmado)(?: and \w+)?(?: electronically)? (?:by|por)|signature|/s/|e-signed)[ \t]*:?[ \t]*"
-        rf"(?:{_SPANISH_TITLES}\.?[ \t]+|{_TITLES}\.?[ \t]+)?(?P<phi>{_LISTED})"
+    "name, of a relative": re.compile(
+        rf"\b{_RELATIVES}(?:,| is| named|'s name is)?[ \t]+(?P<phi>{_TOKEN}(?:[ \t]+{_TOKEN})?)"
     ),
-    "name, with a degree": re.compile(rf"(?P<phi>\b{_TOKEN}(?:[ \t]+(?:{_TOKEN}|{_INITIAL})){{1,3}}),?[ \t]+{_DEGREES}(?!\w)"),
-    "name, introduced": re.compile(
-        rf"\b(?:(?i:my name is|name is|name's|named|called|known as|i am|i'm|this is|goes by|nicknamed|se llama|me llamo"
-        rf"|under the name|for (?:mr|ms|mrs)\.?)|[Pp]atient(?:'s name is)?|pt)[ \t]+(?P<phi>{_SEQUENCE})"
-    ),
-    "name, of a relative": re.compile(rf"\b{_RELATIVES}(?:,| is| named|'s name is)?[ \t]+(?P<phi>{_TOKEN}(?:[ \t]+{_TOKEN})?)"),
+    "name, of the patient": re.compile(rf"\b(?:[Pp]atient|pt)(?:'s name(?: is)?|,| name)?[ \t]+(?P<phi>{_SEQUENCE})"),
 }
+_INTRODUCED = re.compile(
+    rf"\b(?i:name is|name's|named|called|known as|i am|i'm|this is|goes by|nicknamed|se llama|me llamo|under the name)"
+    rf"[ \t]+(?P<phi>{_SEQUENCE})"
+)
+_INTRODUCTIONS = ("name", "call", "known as", "i am", "i'm", "this is", "goes by", "llam")
+_BY = re.compile(rf"(?:\b[Bb]y|\bpor|[Ss]ignature|/s/|[Ss]igned)[ \t]*:?[ \t]*{_BEFORE}(?P<phi>{_LISTED})")
+_DONE = re.compile(
+    r"(?:signed|dictated|transcribed|reviewed|read|reported|interpreted|verified|approved|authenticated|performed|authored"
+    r"|attended|referred|seen|evaluated|prepared|entered|ordered|cosigned|examined|treated|admitted|noted|written|typed"
+    r"|remitido|firmado|visto|informado)(?: and \w+)?(?: electronically)?[ \t]*$",
+    re.IGNORECASE,
+)
+_AFTER_LABEL = re.compile(rf"{_BEFORE}(?P<phi>(?:[{_UPPER}]\.[ \t]*a?[ \t]*)?(?:{_LISTED}))")
+# After these stands a name and nothing else.
+_SURE_LABELS = tuple(
+    label.replace("-", " ")
+    for label in (
+        "name surname nombre apellido apellidos médico medico autor responsable-clínico remitido-por physician provider"
+        " attending attending-md surgeon radiologist pcp next-of-kin nok guarantor author dictator transcriptionist"
+        " interpreter technologist emergency-contact"
+    ).split()
+)
+# After these it may also be what the person says or has.
+_LOOSE_LABELS = ("patient", "pt", "client", "doctor", "nurse", "contact", "insured", "cc", "attn", "resident", "fellow", "consultant")
 _SPANISH = {
     "name, after a Spanish title": re.compile(rf"\b{_SPANISH_TITLES}(?:\.|(?<=[aª])\b)[ \t]*(?P<phi>{_SEQUENCE})"),
 }
+_TRUSTED = ("name, after a title", "name, after a Spanish title", "name, with a degree")
 _RUN = re.compile(rf"(?<![\w@.]){_TOKEN}(?:[ \t]+(?:{_JOINER}[ \t]+)?(?:{_TOKEN}|{_INITIAL}))*")
 _WORD = re.compile(r"[^\W\d_][\w'’`-]*")
 _LISTED_CAPITALS = re.compile(rf"\b(?P<last>[{_UPPER}]['’\w-]+),[ \t]*(?P<first>[{_UPPER}]['’\w-]+)(?:[ \t]+[{_UPPER}]\b\.?)?")
@@ -61,10 +76,11 @@ _SPANISH_WORDS = re.compile(r"\b(?:el|la|los|las|que|con|por|del|una|paciente|a�
 _LOOKS_SPANISH = 0.06
 
 
+@lru_cache(maxsize=64)
 def is_spanish(text: str) -> bool:
     """Say whether a text is more likely Spanish than English, by its smallest words."""
-    words = text.count(" ") + 1
-    return len(_SPANISH_WORDS.findall(text, 0, 4000)) > _LOOKS_SPANISH * min(words, 700) + 1
+    beginning = text[:2000]
+    return len(_SPANISH_WORDS.findall(beginning)) > _LOOKS_SPANISH * (beginning.count(" ") + 1) + 1
 
 
 def find_names(text: str) -> Iterator[Finding]:
@@ -72,9 +88,28 @@ def find_names(text: str) -> Iterator[Finding]:
     patterns = _AROUND | (_SPANISH if is_spanish(text) else {})
     for name, pattern in patterns.items():
         for match in pattern.finditer(text):
-            trusted = name in ("name, after a title", "name, after a Spanish title", "name, with a degree")
-            yield from _trimmed(text, *match.span("phi"), rule=name, trusted=trusted)
+            yield from _trimmed(text, *match.span("phi"), rule=name, trusted=name in _TRUSTED)
+    lowered = text.lower()
+    if any(word in lowered for word in _INTRODUCTIONS):
+        for match in _INTRODUCED.finditer(text):
+            yield from _trimmed(text, *match.span("phi"), rule="name, introduced", trusted=False)
+    for match in _BY.finditer(text):
+        signed = not match[0][0].lower() in "bp" or _DONE.search(text, max(0, match.start() - 32), match.start())
+        if signed:
+            yield from _trimmed(text, *match.span("phi"), rule="name, signed by", trusted=False)
+    yield from _labelled_names(text)
     yield from _listed_names(text)
+
+
+def _labelled_names(text: str) -> Iterator[Finding]:
+    for field in labelled(text):
+        sure = field.label.endswith(_SURE_LABELS)
+        if not sure and not field.label.endswith(_LOOSE_LABELS):
+            continue
+        match = _AFTER_LABEL.match(text, field.start)
+        if match is not None:
+            listed = "," in match["phi"] or " " in match["phi"].strip()
+            yield from _trimmed(text, *match.span("phi"), rule="name, labelled", trusted=sure or listed)
 
 
 def repeated(text: str, names: Iterable[Finding], *, listed: str = "") -> Iterator[Finding]:
@@ -85,7 +120,8 @@ def repeated(text: str, names: Iterable[Finding], *, listed: str = "") -> Iterat
         names: Found names.
         listed: The text they were found in, where that is another one.
     """
-    parts = name_parts(listed or text, names)
+    # What also stands in small letters is a word here, whatever it is elsewhere.
+    parts = {part for part in name_parts(listed or text, names) if not re.search(rf"\b{re.escape(part)}\b", text)}
     if not parts:
         return
     pattern = _any_of(tuple(sorted(parts, key=lambda part: (-len(part), part))))
@@ -111,26 +147,45 @@ def _any_of(parts: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _trimmed(text: str, start: int, end: int, *, rule: str, trusted: bool) -> Iterator[Finding]:
-    """Cut a sequence at the first word that is no part of a name; give nothing where that is the first."""
+    """Cut a sequence at the first word that is no part of a name; give nothing where that is the first.
+
+    After a title any word may be a name ("Mr. Page"); elsewhere one of the lists must know the first or the second.
+    """
+    words = list(_WORD.finditer(text, start, end))
     kept = start
-    for number, word in enumerate(_WORD.finditer(text, start, end)):
-        lower = word[0].lower().removesuffix("'s").removesuffix("’s")
+    for number, word in enumerate(words):
+        lower = _stem(word[0])
         is_joiner = word[0][0].islower() and number > 0
         if lower in lexicon.STRUCTURE and not is_joiner:
             break
-        # "Patient: Reports …" is no name; "Mr. Page" is one.
-        if _is_plain_word(lower) and not (trusted and number < 2) and lower not in lexicon.first_names():
+        if not trusted and number == 0 and not _begins_a_name(lower, words[1:2]):
             break
-        if not trusted and number == 0 and _is_plain_word(lower) and not _followed_by_name(text, word.end()):
+        if number > 1 and lower in lexicon.words_of("words") and lower not in lexicon.words_of("last"):
             break
-        if is_eponym(text, word.end(), lower, alone=False) and not trusted:
+        if not trusted and is_eponym(text, word.end(), lower, alone=False):
             break
         if not is_joiner:
             kept = word.end()
+    if text[kept : kept + 1] == ":":
+        return  # a heading
     if kept > start:
-        if text[kept : kept + 1] == "." and kept - 2 >= start and not text[kept - 2].isalnum():
+        if text[kept : kept + 1] == "." and not text[kept - 2 : kept - 1].isalnum():
             kept += 1
         yield Finding(start, kept, "name", rule)
+
+
+def _begins_a_name(lower: str, following: list[re.Match[str]]) -> bool:
+    if lower in lexicon.clear_first_names():
+        return True
+    known = lexicon.first_names() | lexicon.words_of("last")
+    if lower in lexicon.words_of("words"):
+        return lower in known and bool(following) and _stem(following[0][0]) in known - lexicon.words_of("words")
+    # A word that no list has is more likely a name than not, unless it stands alone.
+    return lower in known or bool(following) and _stem(following[0][0]) not in lexicon.STRUCTURE
+
+
+def _stem(word: str) -> str:
+    return word.lower().removesuffix("'s").removesuffix("’s")
 
 
 def _listed_names(text: str) -> Iterator[Finding]:
@@ -145,7 +200,7 @@ def _listed_names(text: str) -> Iterator[Finding]:
         number = 0
         while number < len(tokens):
             token = tokens[number]
-            lower = token[0].lower().removesuffix("'s").removesuffix("’s")
+            lower = _stem(token[0])
             if lower not in first or lower in lexicon.STRUCTURE:
                 number += 1
                 continue
@@ -168,7 +223,7 @@ def _listed_names(text: str) -> Iterator[Finding]:
 
 def _may_follow(word: str, *, strict: bool) -> bool:
     """Say whether a word may go on a name that a given name has begun."""
-    lower = word.lower().removesuffix("'s").removesuffix("’s")
+    lower = _stem(word)
     if lower in lexicon.STRUCTURE or len(lower) == 1 and word.islower():
         return len(lower) == 1 and word.isupper()
     if word.islower():
@@ -176,15 +231,6 @@ def _may_follow(word: str, *, strict: bool) -> bool:
     if strict:
         return len(word) == 1 or lower in lexicon.words_of("last")
     return True
-
-
-def _followed_by_name(text: str, place: int) -> bool:
-    after = re.match(rf"[ \t]+({_TOKEN})", text[place : place + 40])
-    return after is not None and after[1].lower() in lexicon.words_of("last") | lexicon.first_names()
-
-
-def _is_plain_word(lower: str) -> bool:
-    return lower in lexicon.words_of("words")
 
 
 def is_eponym(text: str, end: int, lower: str, *, alone: bool) -> bool:

@@ -1,6 +1,10 @@
 """Rules for what has the shape of a number or an address of the net: contacts, record numbers, serials, accounts."""
 
-from mmmed.data.deidentify.rules import rule
+import re
+from collections.abc import Iterator
+
+from mmmed.data.deidentify.entities import Finding, Kind
+from mmmed.data.deidentify.rules import apply, around, rule
 
 # What may stand between a label such as "MRN" and its value; a line break too, in forms that are laid out in lines.
 _GAP = r"(?:\s*(?:[:#=(]|\bno\b\.?|\bn[º°]|\bnum(?:ber|ero)?\b\.?|\bid\b|\bis\b|\bwas\b|\bof\b)\s*|[ \t]+){1,4}"
@@ -8,12 +12,12 @@ _GAP = r"(?:\s*(?:[:#=(]|\bno\b\.?|\bn[º°]|\bnum(?:ber|ero)?\b\.?|\bid\b|\bis\
 _VALUE = r"(?P<phi>\#?(?=[\w/.-]{0,18}\d)[A-Z0-9](?:[\w/-]|\.(?=\w)){2,30})"
 _PHONE_WORDS = (
     r"(?:tel(?:e(?:phone|fon[oa]))?|tlf[no]*|phone|ph|call(?:ed|ing)?|cell|mobile|m[oó]vil|pager?|contact|reach(?:ed)?"
-    r"|text(?:ed)?|number|registered|voicemail)"
+    r"|text(?:ed)?|number|registered|voicemail|telf|tfno|t[eé]l[eé]fono)"
 )
 _NO_UNIT = r"(?!\s?(?:mg|ml|mcg|µg|g\b|k?cal|iu\b|u\b|cm|mm|cells|copies|%|/))"
 
-CONTACTS = (
-    rule("email", "email", r"(?P<phi>[\w.+%-]+@[\w-]+(?:\.[\w-]+)+)"),
+_NET = (
+    rule("email", "email", r"(?P<phi>[\w.+%-]+@[\w-]+(?:\.[\w-]+)+)", flags=0),
     rule(
         "email, spelt out",
         "email",
@@ -27,10 +31,15 @@ CONTACTS = (
         r"(?P<phi>(?<![\w@.-])[a-z0-9-]{2,}(?:\.[a-z0-9-]+)*\.(?:com|org|net|edu|gov|info|biz|io|co\.uk|nhs\.uk)\b"
         r"(?:/[^\s<>\"')\]]*)?)",
     ),
+)
+
+_CONTACTS = (
+    rule("phone, Spanish", "phone", r"(?P<phi>(?<![\d./-])(?:\+?34[- ]*)?[6-9]\d{2}(?:[ .]\d{2}[ .]\d{2}[ .]\d{2}|[ .]\d{3}[ .]?\d{3})(?![\d/-]))"),
+    rule("phone, before its place", "phone", r"(?P<phi>(?<!\d)\+?\(?\d[\d ()]{6,16}\d(?:-\d{2,4})?)-(?:office|fax|home|work|mobile|cell)\b"),
     rule("ip v4", "ip_address", r"(?P<phi>(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?!\.?\d))"),
     rule("ip v6", "ip_address", r"(?P<phi>(?<![\w:])(?:[0-9a-f]{1,4}:){4,7}[0-9a-f]{1,4}(?![\w:]))"),
     rule("mac", "device", r"(?P<phi>\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b)"),
-    rule("fax, labelled", "fax", r"\bfax\b[^\d+(\n]{0,20}\n?\s*(?P<phi>\+?\(?\d[\d ().-]{5,18}\d)"),
+    rule("fax, labelled", "fax", r"\bfax\b[^\d+(\n]{0,20}\n?\s*(?P<phi>\+?\s?\(?\d[\d ().-]{5,18}\d)"),
     rule(
         "phone, ten digits",
         "phone",
@@ -57,49 +66,18 @@ CONTACTS = (
     ),
 )
 
-RECORDS = (
+_RECORDS = (
     rule("ssn", "ssn", r"(?P<phi>(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-]))"),
     rule(
         "ssn, labelled",
         "ssn",
         r"\b(?:ssn|social security(?: number| no\.?| #)?)\b[^\d\n]{0,10}(?P<phi>\d{3}[- ]?\d{2}[- ]?\d{4})\b",
     ),
-    rule("accession, labelled", "accession", rf"\b(?:accession|acc|specimen|order|exam|requisition)\b{_GAP}{_VALUE}"),
-    rule(
-        "record number, labelled",
-        "record_number",
-        rf"\b(?:mrns?|mr|mc|medical record|med\.? rec\.?|records?|chart|unit|patient id(?:entifier)?|patient|pt id|pt"
-        rf"|hosp(?:ital)? (?:no|id)|nhc|h\.?c\.?|historia(?: cl[ií]nica)?|episodio|cipa|dni|nie|pasaporte|nhs|case|file"
-        rf"|visit|encounter|csn|study|site|ref(?:erence)?)\b{_GAP}{_VALUE}",
-    ),
-    rule(
-        "health plan, labelled",
-        "health_plan",
-        rf"\b(?:insurance|member(?:ship)?|policy|subscriber|beneficiary|plan|group|medicare|medicaid|hicn|mbi|nass"
-        rf"|coverage)\b{_GAP}{_VALUE}",
-    ),
-    rule(
-        "account, labelled",
-        "account",
-        rf"\b(?:account|acct|invoice|bill(?:ing)?|claim|iban|card|cc|credit card)\b{_GAP}{_VALUE}",
-    ),
-    rule(
-        "licence, labelled",
-        "licence",
-        rf"\b(?:licen[cs]e|lic|dea|npi|certificate|cert|registration|passport|driver'?s? licen[cs]e)\b{_GAP}{_VALUE}",
-    ),
-    rule("vehicle, labelled", "vehicle", rf"\b(?:vin|plate|license plate|vehicle)\b{_GAP}{_VALUE}"),
     rule(
         "vin",
         "vehicle",
         r"(?P<phi>\b(?=[A-Z]*\d)(?=\d*[A-Z])[A-HJ-NPR-Z0-9]{17}\b)",
         flags=0,
-    ),
-    rule("device, labelled", "device", rf"\b(?:serial|s/n|sn|device|implant|lot|udi|pacemaker)\b{_GAP}{_VALUE}"),
-    rule(
-        "labelled identifier",
-        "identifier",
-        rf"\b(?:id|identifier|confirmation|ticket|code|key)\b[ \t]*[:#=(][ \t]*{_VALUE}",
     ),
     rule("spaced college number", "licence", r"\bN[º°o]\.?\s?Col(?:egiado)?\b\W{0,4}(?P<phi>\d[\d ]{3,14}\d)"),
     rule("spaced insurance number", "health_plan", r"\bNASS\b\W{0,4}(?P<phi>\d[\d /]{5,16}\d)"),
@@ -118,3 +96,48 @@ RECORDS = (
     rule("numbered", "identifier", r"(?P<phi>(?<!\w)\#\s?\d{4,}\b)"),
     rule("long number", "identifier", rf"(?P<phi>(?<![\w.,$€/-])\d{{7,19}}(?![\w,]|\.\d)){_NO_UNIT}"),
 )
+
+_LABELS: dict[Kind, str] = {
+    "accession": r"accession|acc|specimen|order|exam|requisition",
+    "record_number": r"mrns?|mr|mc|medical record|med\.? rec\.?|records?|chart|unit|patient id(?:entifier)?|patient|pt id|pt"
+    r"|hosp(?:ital)? (?:no|id)|nhc|h\.?c\.?|historia(?: cl[ií]nica)?|episodio|cipa|dni|nie|pasaporte|nhs|case|file|visit"
+    r"|encounter|csn|study|site|ref(?:erence)?",
+    "health_plan": r"insurance|member(?:ship)?|policy|subscriber|beneficiary|plan|group|medicare|medicaid|hicn|mbi|nass"
+    r"|coverage",
+    "account": r"account|acct|invoice|bill(?:ing)?|claim|iban|card|cc|credit card",
+    "licence": r"licen[cs]e|lic|dea|npi|certificate|cert|registration|passport|driver'?s? licen[cs]e",
+    "vehicle": r"vin|plate|license plate|vehicle",
+    "device": r"serial|s/n|sn|device|implant|lot|udi|pacemaker",
+    "identifier": r"id|identifier|confirmation|ticket|code|key|number|no",
+}
+_LABELLED = re.compile(
+    rf"\b(?:{'|'.join(f'(?P<{kind}>{labels})' for kind, labels in _LABELS.items())})\b{_GAP}{_VALUE}", re.IGNORECASE
+)
+# Words that need a sign after them, since they also stand before ordinary numbers: "code 1234", "in case 12a".
+_WEAK = re.compile(r"(?i:id|identifier|confirmation|ticket|code|key|number|no|unit|order|exam|visit|study|site|group|plan|card|lot)\b[ \t]*[:#=(]")
+# Four digits with little between them: whatever the rules want has that.
+_DIGITS = re.compile(r"\d\D{0,2}\d\D{0,2}\d\D{0,2}\d|[:#] ?\d{2}|[A-Z]-?\d{3}")
+_NETLIKE = re.compile(r"@|://|www\.|[\[(]at[\])]|\.(?:com|org|net|edu|gov|info|biz|io|uk)\b", re.IGNORECASE)
+_GROUPS = re.compile(r"(?:[0-9a-fA-F]{1,4}:){4}")
+
+
+def find_contacts(text: str) -> Iterator[Finding]:
+    """Yield phones, faxes, and addresses of mail and net."""
+    if _NETLIKE.search(text):
+        yield from apply(_NET, text)
+    windows = around(_DIGITS, text, before=48, after=40)
+    if _GROUPS.search(text):
+        windows = around(_GROUPS, text, before=8, after=40) + windows
+    yield from apply(_CONTACTS, text, windows)
+
+
+def find_records(text: str) -> Iterator[Finding]:
+    """Yield numbers of records, plans, accounts, licences, vehicles and devices, and any other long number."""
+    windows = around(_DIGITS, text, before=48, after=40)
+    yield from apply(_RECORDS, text, windows)
+    for window in windows:
+        for match in _LABELLED.finditer(text, *window):
+            kind = next(kind for kind in _LABELS if match[kind])
+            if not _WEAK.match(match[0]) and _WEAK.match(f"{match[kind]}:"):
+                continue
+            yield Finding(*match.span("phi"), kind, f"{kind.replace('_', ' ')}, labelled")

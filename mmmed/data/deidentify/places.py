@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 
 from mmmed.data.deidentify.entities import Finding
-from mmmed.data.deidentify.rules import apply, rule
+from mmmed.data.deidentify.names import is_spanish
+from mmmed.data.deidentify.rules import apply, around, labelled, rule
 
 _WORD = r"[A-ZÀ-ÖØ-Þ][\w'’.-]*"
 _STATES = (
@@ -53,42 +54,84 @@ _CITIES = (
 )
 _ES_STREET = r"(?:Calle|C/|Cl\.|Avda\.?|Avenida|Av\.|Paseo|Pº|Plaza|Pza\.?|Pl\.|Carrer|Ctra\.?|Carretera|Ronda|Rúa|Camino|Travesía|Urb\.?|Gran Vía|Vía|Glorieta|Passeig|Rambla|Bulevar)"
 
-_RULES = (
+_NUMBERED = (
     rule(
         "address, street",
         "address",
-        rf"(?P<phi>(?<![\w/.-])\d{{1,6}}(?:[ \t]+(?:N|S|E|W|North|South|East|West)\.?)?(?:[ \t]+{_WORD}){{1,4}}?[ \t]+(?:{_STREET})\b\.?{_UNIT}?)"
-        r"(?![ \t]*(?:mg|ml|syndrome|disease))",
+        rf"(?P<phi>(?<![\w/.-])\d{{1,6}}(?:[ \t]+(?:N|S|E|W|North|South|East|West)\.?)?(?:[ \t]+{_WORD}){{1,4}}?"
+        rf"[ \t]+(?:{_STREET})\b\.?{_UNIT}?)(?![ \t]*(?:mg|ml|syndrome|disease))",
         flags=0,
     ),
     rule("address, box", "address", r"(?P<phi>\b(?:P\.?\s?O\.?\s?Box|PSC|Unit|CMR)\s+\d+(?:,?\s*Box\s+\d+)?)"),
-    rule("address, military", "address", rf"(?P<phi>\b(?:USNV|USNS|USS|USCGC|APO|FPO|DPO)\b[\w ,]*?(?:AA|AE|AP)\s+\d{{5}})"),
-    rule("address, labelled", "address", r"\b(?:home |mailing |billing |street )?address\b\s*(?:is|:|=)\s*(?P<phi>\d[^\n;]{5,90}?(?=\.?\s*(?:\n|$|;|\. )))"),
-    rule("domicilio", "address", r"\b(?:domicilio|direcci[oó]n)\b\s*:\s*(?P<phi>[^\n]{3,90}?)(?=\.?\s*(?:\n|$))"),
-    rule("street, Spanish", "address", rf"(?P<phi>\b{_ES_STREET}\s*(?:(?:de(?:l)?|la|los|las|d[eE]n?)\s+)*{_WORD}(?:[ ,]+(?:(?:de(?:l)?|la|los|las|y|i|s/n|n[º°.]*)[ ,]+)*(?:{_WORD}|\d+\w?)){{0,6}}(?:[, ]+(?:s/n|\d+))?)", flags=0),
-    rule("localidad", "place", r"\b(?:localidad|provincia|localidad/ ?provincia|poblaci[oó]n|municipio|ciudad|city|town|county)\b\s*:\s*(?P<phi>[^\n,.;]{2,60})"),
-    rule("town, state and zip", "place", rf"(?P<phi>(?:\b{_WORD}[ \t]+){{0,3}}\b{_WORD},?[ \t]+(?:{_STATES})[ \t,]+\d{{5}}(?:-\d{{4}})?)(?!\d)", flags=0),
-    rule("town and state", "place", rf"(?P<phi>(?:\b{_WORD}[ \t]+){{0,2}}\b[A-Z][a-z]+),[ \t]+(?:{_STATES})\b(?![\w'])", flags=0),
-    rule("zip, labelled", "place", r"\b(?:zip(?: ?code)?|postal(?: code)?|postcode|c\.?p\.?|c[oó]digo postal)\b\s*(?:is|:|#)\s*(?P<phi>[A-Z0-9]{2,6}(?:[- ][A-Z0-9]{2,4})?)(?!\w)"),
-    rule("zip and four", "place", r"(?P<phi>(?<![\d-])\d{5}-\d{4}(?![\d-]))"),
-    rule("postal code and town, Spanish", "place", rf"(?P<phi>(?<![\w.,/-])(?:0[1-9]|[1-4]\d|5[0-2])\d{{3}}[ ,.-]+{_WORD}(?:[ ](?:de|la|el|del)?[ ]?{_WORD}){{0,2}})", flags=0),
-    rule("town", "place", rf"(?P<phi>\b(?:{_CITIES})\b)(?!\s+(?:virus|criteria|classification|score|protocol|heart|sign))", flags=0),
 )
+_CODED = (
+    rule(
+        "address, military",
+        "address",
+        r"(?P<phi>\b(?:USNV|USNS|USS|USCGC|APO|FPO|DPO)\b[\w ,]{0,40}?(?:AA|AE|AP)\s+\d{5})",
+        flags=0,
+    ),
+    rule(
+        "town, state and zip",
+        "place",
+        rf"(?P<phi>(?:\b{_WORD}[ \t]+){{0,3}}\b{_WORD},?[ \t]+(?:{_STATES})[ \t,]+\d{{5}}(?:-\d{{4}})?)(?!\d)",
+        flags=0,
+    ),
+    rule("zip and four", "place", r"(?P<phi>(?<![\d-])\d{5}-\d{4}(?![\d-]))", flags=0),
+    rule(
+        "zip, labelled",
+        "place",
+        r"\b(?:zip(?: ?code)?|postal(?: code)?|postcode|c\.?p\.?|c[oó]digo postal)\b\s*(?:is|:|#)\s*"
+        r"(?P<phi>[A-Z0-9]{2,6}(?:[- ][A-Z0-9]{2,4})?)(?!\w)",
+    ),
+)
+_CODE = re.compile(r"\d{4}")
+_STATE = rule("town and state", "place", rf"(?P<phi>(?:\b{_WORD}[ \t]+){{0,2}}\b[A-Z][a-z]+),[ \t]+(?:{_STATES})\b(?![\w'])", flags=0)
+_STATE_CODE = re.compile(rf",[ \t]+(?:{_STATES})\b")
+_SPANISH = (
+    rule(
+        "street, Spanish",
+        "address",
+        rf"(?P<phi>\b{_ES_STREET}\s*(?:(?:de(?:l)?|la|los|las|d[eE]n?)\s+)*{_WORD}(?:[ ,]+(?:(?:de(?:l)?|la|los|las|y|i|s/n"
+        rf"|n[º°.]*)[ ,]+)*(?:{_WORD}|\d+\w?)){{0,6}}(?:[, ]+(?:s/n|\d+))?)",
+        flags=0,
+    ),
+    rule(
+        "postal code and town, Spanish",
+        "place",
+        rf"(?P<phi>(?<![\w.,/-])(?:0[1-9]|[1-4]\d|5[0-2])\d{{3}}[ ,.-]+{_WORD}(?:[ ](?:de|la|el|del)?[ ]?{_WORD}){{0,2}})",
+        flags=0,
+    ),
+)
+_TOWN = re.compile(rf"\b(?:{_CITIES})\b(?!\s+(?:virus|criteria|classification|score|protocol|heart|sign))(?:,? (?:{_STATES})\b)?")
+_TOWN_BEGINNINGS = frozenset(re.findall(r"(?:^|\|)([A-ZÀ-Þ][^\W\d_]*)", _CITIES))
+_CAPITAL = re.compile(r"\b[A-ZÀ-Þ][^\W\d_]*")
+_LINE = re.compile(r"[^\n;]{3,100}?(?=\.?[ \t]*(?:\n|$|;|\. ))")
+_FIELD = re.compile(r"[^\n,.;]{2,60}")
+_ADDRESS_LABELS = ("address", "domicilio", "dirección", "direccion")
+_TOWN_LABELS = ("localidad", "provincia", "población", "poblacion", "municipio", "ciudad", "city", "town", "county")
+
 _INSTITUTION = re.compile(
     rf"\b(?:(?:St|Mt|Ft|Dr)\.?[ \t]+)?{_WORD}(?:[ \t]+(?:(?:of|and|&|for|the)[ \t]+){{0,2}}{_WORD}){{0,5}}?[ \t]+{_CARE}\b(?:[ \t]+(?:Hospital|Center|Clinic)\b)?"
     rf"(?:[ \t]+(?:of|in|at)[ \t]+{_WORD}(?:[ \t]+{_WORD})?)?|\b(?:St|Mt)\.[ \t]+[A-Z][a-z]+(?:'s|’s)\b|\b(?:Hospital|Clínica|Centro de Salud|Hosp\.)"
     rf"(?:[ \t]+(?:General|Universitario|Clínico|Comarcal|Regional|Infantil|Central|Provincial|Militar|de|del|la|el|los|las|y)\b)*(?:[ \t]+{_WORD})(?:[ \t]+(?:(?:de|del|la|y)[ \t]+)*{_WORD}){{0,4}}"
 )
-_OLD = re.compile(
-    r"(?<![\d.])(?P<phi>9\d|1[0-2]\d)(?=[ -]?(?:years?|yrs?|y/?o\b|yo\b|años|-year|y\.o))"
-    r"|\b(?:age|aged|edad)\b\s*(?::|of|is)?\s*(?P<aged>9\d|1[0-2]\d)(?![\d.%/])",
-    re.IGNORECASE,
-)
+_OLD = re.compile(r"(?<![\d./])(?:9\d|1[0-2]\d)(?![\d%/]|\.\d)")
+_YEARS = re.compile(r"[ -]?(?:-?year|yr|y/?o\b|años|y\.o)", re.IGNORECASE)
+_AGED = re.compile(r"\b(?:age|aged|edad)\b\s*(?::|of|is)?\s*$", re.IGNORECASE)
 
 
 def find_places(text: str) -> Iterator[Finding]:
     """Yield addresses, towns, postal codes and named places of care; states and countries may stay."""
-    yield from apply(_RULES, text)
+    yield from apply(_NUMBERED, text)
+    yield from apply(_CODED, text, around(_CODE, text, before=60, after=12))
+    yield from apply([_STATE], text, around(_STATE_CODE, text, before=40, after=4))
+    if is_spanish(text):
+        yield from apply(_SPANISH, text)
+    yield from _labelled_places(text)
+    for capital in _CAPITAL.finditer(text):
+        if capital[0] in _TOWN_BEGINNINGS and (town := _TOWN.match(text, capital.start())):
+            yield Finding(town.start(), town.end(), "place", "town")
     for match in _INSTITUTION.finditer(text):
         if not _COMMON.match(match[0]):
             yield Finding(match.start(), match.end(), "institution", "place of care")
@@ -97,5 +140,14 @@ def find_places(text: str) -> Iterator[Finding]:
 def find_ages(text: str) -> Iterator[Finding]:
     """Yield ages over 89, which are so rare that they point at a person."""
     for match in _OLD.finditer(text):
-        start, end = match.span("phi") if match["phi"] else match.span("aged")
-        yield Finding(start, end, "age", "age over 89")
+        if _YEARS.match(text, match.end()) or _AGED.search(text, max(0, match.start() - 12), match.start()):
+            yield Finding(match.start(), match.end(), "age", "age over 89")
+
+
+def _labelled_places(text: str) -> Iterator[Finding]:
+    for field in labelled(text):
+        if field.label.endswith(_ADDRESS_LABELS) and "mail" not in field.label and "ip" not in field.label:
+            if line := _LINE.match(text, field.start):
+                yield Finding(line.start(), line.end(), "address", "address, labelled")
+        elif field.label.endswith(_TOWN_LABELS) and (line := _FIELD.match(text, field.start)):
+            yield Finding(line.start(), line.end(), "place", "town, labelled")

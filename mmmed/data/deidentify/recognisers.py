@@ -12,12 +12,11 @@ from presidio_analyzer import AnalyzerEngine, EntityRecognizer, RecognizerRegist
 from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
 from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine, NoOpNlpEngine
 
-from mmmed.data.deidentify import numbers
 from mmmed.data.deidentify.dates import find_dates
 from mmmed.data.deidentify.entities import KINDS, Finding
 from mmmed.data.deidentify.names import find_names
+from mmmed.data.deidentify.numbers import find_contacts, find_records
 from mmmed.data.deidentify.places import find_ages, find_places
-from mmmed.data.deidentify.rules import apply
 
 Mode = Literal["rules", "model"]
 
@@ -86,8 +85,8 @@ def engine(mode: Mode) -> AnalyzerEngine:
         WeightsError: The mode is `model` and its files are neither here nor to be had.
     """
     recognisers: list[EntityRecognizer] = [
-        RuleRecogniser("contacts", lambda text: apply(numbers.CONTACTS, text)),
-        RuleRecogniser("records", lambda text: apply(numbers.RECORDS, text)),
+        RuleRecogniser("contacts", find_contacts),
+        RuleRecogniser("records", find_records),
         RuleRecogniser("dates", find_dates),
         RuleRecogniser("places", find_places),
         RuleRecogniser("ages", find_ages),
