@@ -44,10 +44,10 @@ _DATED = ("date, compact",)
 _WORDED = ("date, month between", "date, day first", "date, month first", "date, month and year", "month")
 _DIGITS = re.compile(r"\d\D{0,3}\d\D{0,3}\d")
 _MONTHLIKE = re.compile(
-    r"\b[JjFfMmAaSsOoNnDdEe](?i:an|eb|ar|pr|ay|un|ul|ug|ep|et|ct|ov|ec|ne|br|go|ic)(?=[^\W\d_]{0,7}\b)"
+    r"[JjFfMmAaSsOoNnDdEe](?<!\w.)(?i:an|eb|ar|pr|ay|un|ul|ug|ep|et|ct|ov|ec|ne|br|go|ic)(?=[^\W\d_]{0,7}\b)"
 )
 # Whatever stands in a field for a date, also what is none, such as 14/14/2014.
-_FORM = re.compile(r"\b(?:[Ff]echa|[Dd]ate|DOB|D\.O\.B\.|[Bb]orn|[Bb]irth)[^:\n\d]{0,20}[:=][ \t]*(?P<phi>\d[\d/.-]{4,11})")
+_FORM = re.compile(r"(?:[Ff]echa|[Dd]ate|DOB|D\.O\.B\.|[Bb]orn|[Bb]irth)[^:\n\d]{0,20}[:=][ \t]*(?P<phi>\d[\d/.-]{4,11})")
 
 
 def find_dates(text: str) -> Iterator[Finding]:

@@ -28,6 +28,12 @@ def first_names() -> frozenset[str]:
 
 
 @cache
+def names() -> frozenset[str]:
+    """Given names and surnames."""
+    return first_names() | words_of("last")
+
+
+@cache
 def clear_first_names() -> frozenset[str]:
     """Given names that are no word, no eponym and no part of one, so that they stand for a person even alone."""
     return first_names() - words_of("words") - STRUCTURE - EPONYMS - _SHORT

@@ -5,11 +5,11 @@ A name that is found once is looked for in the rest of the text by `repeated`.
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.entities import Finding
-from mmmed.data.deidentify.rules import labelled
+from mmmed.data.deidentify.rules import around, labelled
 
 _UPPER = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĢĪİĶĹĽŁŃŅŇŐŒŔŘŚŞŠŢŤŪŮŰŹŻŽΑ-ΩА-Я"
 _TOKEN = rf"[{_UPPER}][\w'’`-]*"
@@ -30,21 +30,20 @@ _DEGREES = r"(?:M\.?D\.?|D\.?O\.?|R\.?N\.?|N\.?P\.?|P\.?A\.?(?:-C)?|Ph\.?D\.?|MB
 
 _BEFORE = rf"(?:(?:{_SPANISH_TITLES}|{_TITLES})\.?[ \t]+)?"
 _AROUND = {
-    "name, after a title": re.compile(rf"\b{_TITLES}\b\.?[ \t]+(?P<phi>(?:[{_UPPER}]\.[ \t]*)?{_SEQUENCE}|[{_UPPER}]\.)"),
-    "name, with a degree": re.compile(
-        rf"(?P<phi>\b{_TOKEN}(?:[ \t]+(?:{_TOKEN}|{_INITIAL})){{1,3}}),?[ \t]+{_DEGREES}(?!\w)"
-    ),
+    "name, after a title": re.compile(rf"{_TITLES}\b\.?[ \t]+(?P<phi>(?:[{_UPPER}]\.[ \t]*)?{_SEQUENCE}|[{_UPPER}]\.)"),
     "name, of a relative": re.compile(
-        rf"\b{_RELATIVES}(?:,| is| named|'s name is)?[ \t]+(?P<phi>{_TOKEN}(?:[ \t]+{_TOKEN})?)"
+        rf"{_RELATIVES}(?:,| is| named|'s name is)?[ \t]+(?P<phi>{_TOKEN}(?:[ \t]+{_TOKEN})?)"
     ),
-    "name, of the patient": re.compile(rf"\b(?:[Pp]atient|pt)(?:'s name(?: is)?|,| name)?[ \t]+(?P<phi>{_SEQUENCE})"),
+    "name, of the patient": re.compile(rf"[Pp](?:atient|t)(?:'s name(?: is)?|,| name)?[ \t]+(?P<phi>{_SEQUENCE})"),
 }
+_DEGREE = re.compile(rf",?[ \t]{_DEGREES}(?!\w)")
+_WITH_DEGREE = re.compile(rf"(?P<phi>\b{_TOKEN}(?:[ \t]+(?:{_TOKEN}|{_INITIAL})){{1,3}}),?[ \t]+{_DEGREES}(?!\w)")
 _INTRODUCED = re.compile(
     rf"\b(?i:name is|name's|named|called|known as|i am|i'm|this is|goes by|nicknamed|se llama|me llamo|under the name)"
     rf"[ \t]+(?P<phi>{_SEQUENCE})"
 )
 _INTRODUCTIONS = ("name", "call", "known as", "i am", "i'm", "this is", "goes by", "llam")
-_BY = re.compile(rf"(?:\b[Bb]y|\bpor|[Ss]ignature|/s/|[Ss]igned)[ \t]*:?[ \t]*{_BEFORE}(?P<phi>{_LISTED})")
+_BY = re.compile(rf"(?:[Bb]y|por|[Ss]ignature|/s/|[Ss]igned)[ \t]*:?[ \t]*{_BEFORE}(?P<phi>{_LISTED})")
 _DONE = re.compile(
     r"(?:signed|dictated|transcribed|reviewed|read|reported|interpreted|verified|approved|authenticated|performed|authored"
     r"|attended|referred|seen|evaluated|prepared|entered|ordered|cosigned|examined|treated|admitted|noted|written|typed"
@@ -67,9 +66,11 @@ _SPANISH = {
     "name, after a Spanish title": re.compile(rf"\b{_SPANISH_TITLES}(?:\.|(?<=[aª])\b)[ \t]*(?P<phi>{_SEQUENCE})"),
 }
 _TRUSTED = ("name, after a title", "name, after a Spanish title", "name, with a degree")
-_RUN = re.compile(rf"(?<![\w@.]){_TOKEN}(?:[ \t]+(?:{_JOINER}[ \t]+)?(?:{_TOKEN}|{_INITIAL}))*")
+_RUN = re.compile(rf"[{_UPPER}](?<![\w@.].)[\w'’`-]*(?:[ \t]+(?:{_JOINER}[ \t]+)?(?:{_TOKEN}|{_INITIAL}))*")
+_SMALL = re.compile(r"\b[a-zß-öø-ÿ][\w'’-]*")
+_CAPITAL = re.compile(rf"[{_UPPER}](?<!\w.)[\w'’`-]*")
 _WORD = re.compile(r"[^\W\d_][\w'’`-]*")
-_LISTED_CAPITALS = re.compile(rf"\b(?P<last>[{_UPPER}]['’\w-]+),[ \t]*(?P<first>[{_UPPER}]['’\w-]+)(?:[ \t]+[{_UPPER}]\b\.?)?")
+_LISTED_CAPITALS = re.compile(rf"(?P<last>[{_UPPER}](?<!\w.)['’\w-]+),[ \t]*(?P<first>[{_UPPER}]['’\w-]+)(?:[ \t]+[{_UPPER}]\b\.?)?")
 _NOUN = re.compile(r"(?:['’]s)?[ \t]+([^\W\d_]+)")
 _SURE_NOUNS = ("disease", "syndrome", "sign", "tumor", "tumour", "lymphoma", "palsy", "phenomenon")
 _SPANISH_WORDS = re.compile(r"\b(?:el|la|los|las|que|con|por|del|una|paciente|años|se)\b", re.IGNORECASE)
@@ -93,6 +94,9 @@ def find_names(text: str) -> Iterator[Finding]:
     if any(word in lowered for word in _INTRODUCTIONS):
         for match in _INTRODUCED.finditer(text):
             yield from _trimmed(text, *match.span("phi"), rule="name, introduced", trusted=False)
+    for window in around(_DEGREE, text, before=48, after=1):
+        for match in _WITH_DEGREE.finditer(text, *window):
+            yield from _trimmed(text, *match.span("phi"), rule="name, with a degree", trusted=True)
     for match in _BY.finditer(text):
         signed = not match[0][0].lower() in "bp" or _DONE.search(text, max(0, match.start() - 32), match.start())
         if signed:
@@ -120,14 +124,17 @@ def repeated(text: str, names: Iterable[Finding], *, listed: str = "") -> Iterat
         names: Found names.
         listed: The text they were found in, where that is another one.
     """
-    # What also stands in small letters is a word here, whatever it is elsewhere.
-    parts = {part for part in name_parts(listed or text, names) if not re.search(rf"\b{re.escape(part)}\b", text)}
+    parts = name_parts(listed or text, names)
+    if parts:
+        # What also stands in small letters is a word here, whatever it is elsewhere.
+        parts -= set(_SMALL.findall(text))
     if not parts:
         return
-    pattern = _any_of(tuple(sorted(parts, key=lambda part: (-len(part), part))))
-    for match in pattern.finditer(text):
-        if match[0][0].isupper() and not is_eponym(text, match.end(), match[0].lower(), alone=False):
-            yield Finding(match.start(), match.end(), "name", "name, found elsewhere")
+    for word in _CAPITAL.finditer(text):
+        stem = _stem(word[0])
+        found = stem in parts or any(part in parts for part in stem.split("-"))
+        if found and not is_eponym(text, word.end(), stem, alone=False):
+            yield Finding(word.start(), word.end(), "name", "name, found elsewhere")
 
 
 def name_parts(text: str, names: Iterable[Finding]) -> set[str]:
@@ -139,11 +146,6 @@ def name_parts(text: str, names: Iterable[Finding]) -> set[str]:
         if len(word[0]) > 2 and word[0].lower() not in lexicon.STRUCTURE and word[0][0].isupper()
     }
     return {part.removesuffix("'s").removesuffix("’s") for part in parts}
-
-
-@cache
-def _any_of(parts: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile(rf"\b(?:{'|'.join(map(re.escape, parts))})\b", re.IGNORECASE)
 
 
 def _trimmed(text: str, start: int, end: int, *, rule: str, trusted: bool) -> Iterator[Finding]:
@@ -177,7 +179,7 @@ def _trimmed(text: str, start: int, end: int, *, rule: str, trusted: bool) -> It
 def _begins_a_name(lower: str, following: list[re.Match[str]]) -> bool:
     if lower in lexicon.clear_first_names():
         return True
-    known = lexicon.first_names() | lexicon.words_of("last")
+    known = lexicon.names()
     if lower in lexicon.words_of("words"):
         return lower in known and bool(following) and _stem(following[0][0]) in known - lexicon.words_of("words")
     # A word that no list has is more likely a name than not, unless it stands alone.

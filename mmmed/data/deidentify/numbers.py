@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from mmmed.data.deidentify.entities import Finding, Kind
-from mmmed.data.deidentify.rules import apply, around, rule
+from mmmed.data.deidentify.rules import Window, apply, around, rule
 
 # What may stand between a label such as "MRN" and its value; a line break too, in forms that are laid out in lines.
 _GAP = r"(?:\s*(?:[:#=(]|\bno\b\.?|\bn[º°]|\bnum(?:ber|ero)?\b\.?|\bid\b|\bis\b|\bwas\b|\bof\b)\s*|[ \t]+){1,4}"
@@ -14,7 +15,7 @@ _PHONE_WORDS = (
     r"(?:tel(?:e(?:phone|fon[oa]))?|tlf[no]*|phone|ph|call(?:ed|ing)?|cell|mobile|m[oó]vil|pager?|contact|reach(?:ed)?"
     r"|text(?:ed)?|number|registered|voicemail|telf|tfno|t[eé]l[eé]fono)"
 )
-_NO_UNIT = r"(?!\s?(?:mg|ml|mcg|µg|g\b|k?cal|iu\b|u\b|cm|mm|cells|copies|%|/))"
+_NO_UNIT = r"(?!\s?(?:mg|m[lL]|mcg|µg|g\b|k?cal|IU\b|[uU]\b|cm|mm|m?Eq|m?[oO]sm|cells|copies|%|/))"
 
 _NET = (
     rule("email", "email", r"(?P<phi>[\w.+%-]+@[\w-]+(?:\.[\w-]+)+)", flags=0),
@@ -22,9 +23,10 @@ _NET = (
         "email, spelt out",
         "email",
         r"(?P<phi>\b[\w.+-]+\s?(?:\[at\]|\(at\))\s?[\w-]+\s?(?:\.|\[dot\]|\(dot\))\s?\w{2,})",
+        needs="at",
     ),
-    rule("url", "url", r"(?P<phi>\b(?:https?|ftp)://[^\s<>\"')\]]*[^\s<>\"')\].,;?!])"),
-    rule("www", "url", r"(?P<phi>\bwww\.[\w-]+\.[^\s<>\"')\]]*[^\s<>\"')\].,;?!])"),
+    rule("url", "url", r"(?P<phi>\b(?:https?|ftp)://[^\s<>\"')\]]*[^\s<>\"')\].,;?!])", needs="://"),
+    rule("www", "url", r"(?P<phi>\bwww\.[\w-]+\.[^\s<>\"')\]]*[^\s<>\"')\].,;?!])", needs="www."),
     rule(
         "domain",
         "url",
@@ -34,67 +36,71 @@ _NET = (
 )
 
 _CONTACTS = (
-    rule("phone, Spanish", "phone", r"(?P<phi>(?<![\d./-])(?:\+?34[- ]*)?[6-9]\d{2}(?:[ .]\d{2}[ .]\d{2}[ .]\d{2}|[ .]\d{3}[ .]?\d{3})(?![\d/-]))"),
-    rule("phone, before its place", "phone", r"(?P<phi>(?<!\d)\+?\(?\d[\d ()]{6,16}\d(?:-\d{2,4})?)-(?:office|fax|home|work|mobile|cell)\b"),
-    rule("ip v4", "ip_address", r"(?P<phi>(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?!\.?\d))"),
-    rule("ip v6", "ip_address", r"(?P<phi>(?<![\w:])(?:[0-9a-f]{1,4}:){4,7}[0-9a-f]{1,4}(?![\w:]))"),
-    rule("mac", "device", r"(?P<phi>\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b)"),
-    rule("fax, labelled", "fax", r"\bfax\b[^\d+(\n]{0,20}\n?\s*(?P<phi>\+?\s?\(?\d[\d ().-]{5,18}\d)"),
+    rule("phone, Spanish", "phone", r"(?P<phi>[6-9](?<![\d./-][6-9])\d{2}(?:[ .]\d{2}[ .]\d{2}[ .]\d{2}|[ .]\d{3}[ .]?\d{3})(?![\d/-]))", flags=0),
+    rule("phone, before its place", "phone", r"(?P<phi>[+(\d](?<!\d.)[\d ()]{6,18}\d(?:-\d{2,4})?)-(?:[Oo]ffice|[Ff]ax|[Hh]ome|[Ww]ork|[Mm]obile|[Cc]ell)\b", flags=0),
+    rule("ip v4", "ip_address", r"(?P<phi>\d(?<![\d.]\d)\d{0,2}(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3})(?!\.?\d)", flags=0),
+    rule("ip v6", "ip_address", r"(?P<phi>[0-9a-fA-F](?<![\w:].)[0-9a-fA-F]{0,3}(?::[0-9a-fA-F]{1,4}){4,7}(?![\w:]))", flags=0),
+    rule("mac", "device", r"(?P<phi>[0-9a-fA-F](?<!\w.)[0-9a-fA-F](?:[:-][0-9a-fA-F]{2}){5}\b)", flags=0),
+    rule("fax, labelled", "fax", r"\bfax\b[^\d+(\n]{0,20}\n?\s*(?P<phi>\+?\s?\(?\d[\d ().-]{5,18}\d)", needs="fax"),
     rule(
         "phone, ten digits",
         "phone",
-        r"(?P<phi>(?<![\d.-])(?:\+?1[-. ]?)?(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}"
-        r"(?:\s?(?:x|ext\.?)\s?\d{1,5})?(?![\d-]))",
+        r"(?P<phi>[+(\d](?<![\d.-].)(?<=[+(]|\d)(?:(?<=\+)1[-. ]?\(?\d{3}|(?<=1)[-. ]?\(?\d{3}|(?<=\()\d{3}|(?<=\d)\d\d)\)?[-. ]?\s?"
+        r"\d{3}[-. ]\d{4}(?:\s?(?:x|X|[Ee]xt\.?)\s?\d{1,5})?(?![\d-]))",
+        flags=0,
     ),
     rule(
         "phone, international",
         "phone",
-        r"(?P<phi>(?<!\w)(?:\+|00)\d{1,3}[ .-]?(?:\(0\)[ .-]?)?\d(?:[ .()-]{0,2}\d){6,11})(?!\d)",
+        r"(?P<phi>[+0](?<!\w.)(?:(?<=\+)|0)\d{1,3}[ .-]?(?:\(0\)[ .-]?)?\d(?:[ .()-]{0,2}\d){6,11})(?!\d)",
+        flags=0,
     ),
-    rule("phone, trunk zero", "phone", r"(?P<phi>(?<![\d./-])0\d{1,4}[ -]\d{2,4}(?:[ -]\d{2,4}){1,3}(?![\d./-]))"),
+    rule("phone, trunk zero", "phone", r"(?P<phi>0(?<![\d./-]0)\d{1,4}[ -]\d{2,4}(?:[ -]\d{2,4}){1,3}(?!\d|[./-]\d))", flags=0),
     rule(
         "phone, labelled",
         "phone",
         rf"\b{_PHONE_WORDS}\b\.?[^\d+(\n]{{0,25}}\n?[ \t]*(?P<phi>\+?\(?\d(?:[ ().-]{{0,2}}\d){{6,13}})(?![\d/])",
     ),
-    rule("phone, seven digits", "phone", rf"(?P<phi>(?<![\d./-])(?!19|20)\d{{3}}[- ]\d{{4}}(?![\d./%-])){_NO_UNIT}"),
-    rule("phone, pairs", "phone", r"(?P<phi>(?<![\d./-])\d{2}-\d{2}-\d{2}-\d{2}(?![\d./-]))"),
+    rule("phone, seven digits", "phone", rf"(?P<phi>\d(?<![\d./-]\d)(?<!\+\d)\d\d(?<!19\d)(?<!20\d)[- ]\d{{4}}(?![\d./%-])){_NO_UNIT}", flags=0),
+    rule("phone, pairs", "phone", r"(?P<phi>\d(?<![\d./-]\d)\d-\d{2}-\d{2}-\d{2}(?![\d./-]))", flags=0),
     rule(
         "phone, groups",
         "phone",
-        r"(?P<phi>(?<![\d./-])(?:\d{3} \d{2} \d{3}|\d{2} \d{6}|\d{3} \d{3} \d{3}|9\d{2} \d{2} \d{2} \d{2})(?! ?[\d./-]))",
+        r"(?P<phi>\d(?<![\d./-]\d)(?:\d\d \d{2} \d{3}|\d \d{6}|\d\d \d{3} \d{3}|\d\d \d{2} \d{2} \d{2})(?! ?[\d./-]))",
+        flags=0,
     ),
 )
 
 _RECORDS = (
-    rule("ssn", "ssn", r"(?P<phi>(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-]))"),
+    rule("ssn", "ssn", r"(?P<phi>\d(?<![\d-]\d)\d\d-\d{2}-\d{4}(?![\d-]))", flags=0),
     rule(
         "ssn, labelled",
         "ssn",
         r"\b(?:ssn|social security(?: number| no\.?| #)?)\b[^\d\n]{0,10}(?P<phi>\d{3}[- ]?\d{2}[- ]?\d{4})\b",
+        needs="s",
     ),
     rule(
         "vin",
         "vehicle",
-        r"(?P<phi>\b(?=[A-Z]*\d)(?=\d*[A-Z])[A-HJ-NPR-Z0-9]{17}\b)",
+        r"(?P<phi>[A-HJ-NPR-Z0-9](?<!\w.)(?=[A-Z]*\d)(?=\d*[A-Z])[A-HJ-NPR-Z0-9]{16}\b)",
         flags=0,
     ),
-    rule("spaced college number", "licence", r"\bN[º°o]\.?\s?Col(?:egiado)?\b\W{0,4}(?P<phi>\d[\d ]{3,14}\d)"),
-    rule("spaced insurance number", "health_plan", r"\bNASS\b\W{0,4}(?P<phi>\d[\d /]{5,16}\d)"),
-    rule("iban", "account", r"(?P<phi>\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,4})?\b)", flags=0),
-    rule("uid", "identifier", r"(?P<phi>(?<![\d.])[0-2](?:\.\d+){6,}(?![\d.]))"),
-    rule("uuid", "identifier", r"(?P<phi>\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b)"),
+    rule("spaced college number", "licence", r"\bN[º°o]\.?\s?Col(?:egiado)?\b\W{0,4}(?P<phi>\d[\d ]{3,14}\d)", needs="col"),
+    rule("spaced insurance number", "health_plan", r"\bNASS\b\W{0,4}(?P<phi>\d[\d /]{5,16}\d)", needs="nass"),
+    rule("iban", "account", r"(?P<phi>[A-Z](?<!\w.)[A-Z]\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,4})?\b)", flags=0),
+    rule("uid", "identifier", r"(?P<phi>[0-2](?<![\d.]\d)(?:\.\d+){6,}(?![\d.]))", flags=0, needs="."),
+    rule("uuid", "identifier", r"(?P<phi>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b)", flags=0),
     rule(
         "letters and digits",
         "identifier",
-        r"(?P<phi>(?<![\w.-])\#?(?!NCT|ISRCTN|PMID|PMC|ICD|CPT)[A-Z]{1,5}[- ]?\d{5,}(?:-\d+)*(?!\w))",
+        r"(?P<phi>\#?[A-Z](?<![\w.-].)(?!CT\d|SRCTN|MID|MC\d|CD\d|PT\d)[A-Z]{0,4}[- ]?\d{5,}(?:-\d+)*(?!\w))",
         flags=0,
     ),
-    rule("letters and digits, hyphenated", "identifier", r"(?P<phi>(?<![\w.-])\#?[A-Z]{2,5}-\d{4,}(?!\w))", flags=0),
-    rule("digits and letters", "identifier", r"(?P<phi>(?<![\w.-])\#?\d{4,}-?[A-Z]{2,5}(?!\w))", flags=0),
-    rule("hyphenated digits", "identifier", rf"(?P<phi>(?<![\w./-])\#?\d{{3,}}(?:-\d{{2,}}){{1,3}}(?![\w/-])){_NO_UNIT}"),
-    rule("numbered", "identifier", r"(?P<phi>(?<!\w)\#\s?\d{4,}\b)"),
-    rule("long number", "identifier", rf"(?P<phi>(?<![\w.,$€/-])\d{{7,19}}(?![\w,]|\.\d)){_NO_UNIT}"),
+    rule("letters and digits, hyphenated", "identifier", r"(?P<phi>\#?[A-Z](?<![\w.-].)[A-Z]{1,4}-\d{4,}(?!\w))", flags=0),
+    rule("digits and letters", "identifier", r"(?P<phi>\#?\d(?<![\w.-]\d)\d{3,}-?[A-Z]{2,5}(?!\w))", flags=0),
+    rule("hyphenated digits", "identifier", rf"(?P<phi>\#?\d(?<![\w./-]\d)(?!\d\d-\d{{2,3}}(?!\d|-))\d{{2,}}(?:-\d{{2,}}){{1,3}}(?![\w/-])){_NO_UNIT}", flags=0),
+    rule("numbered", "identifier", r"(?P<phi>\#(?<!\w.)\s?\d{4,}\b)", flags=0),
+    rule("long number", "identifier", rf"(?P<phi>\d(?<![\w.,$€/-]\d)\d{{6,18}}(?![\w,]|\.\d)){_NO_UNIT}", flags=0),
 )
 
 _LABELS: dict[Kind, str] = {
@@ -117,23 +123,29 @@ _LABELLED = re.compile(
 _WEAK = re.compile(r"(?i:id|identifier|confirmation|ticket|code|key|number|no|unit|order|exam|visit|study|site|group|plan|card|lot)\b[ \t]*[:#=(]")
 # Four digits with little between them: whatever the rules want has that.
 _DIGITS = re.compile(r"\d\D{0,2}\d\D{0,2}\d\D{0,2}\d|[:#] ?\d{2}|[A-Z]-?\d{3}")
-_NETLIKE = re.compile(r"@|://|www\.|[\[(]at[\])]|\.(?:com|org|net|edu|gov|info|biz|io|uk)\b", re.IGNORECASE)
-_GROUPS = re.compile(r"(?:[0-9a-fA-F]{1,4}:){4}")
+_NETLIKE = re.compile(r"@|://|\.(?i:com|org|net|edu|gov|info|biz|io|uk|[a-z]+/)(?<!\.)|[wW]{3}\.|[\[(](?i:at)[\])]")
+_GROUPS = re.compile(r":[0-9a-fA-F]{1,4}:")
+
+
+@lru_cache(maxsize=8)
+def digit_windows(text: str) -> tuple[Window, ...]:
+    """Stretches of a text in which a number may identify somebody."""
+    return tuple(around(_DIGITS, text, before=48, after=40))
 
 
 def find_contacts(text: str) -> Iterator[Finding]:
     """Yield phones, faxes, and addresses of mail and net."""
     if _NETLIKE.search(text):
         yield from apply(_NET, text)
-    windows = around(_DIGITS, text, before=48, after=40)
+    windows = digit_windows(text)
     if _GROUPS.search(text):
-        windows = around(_GROUPS, text, before=8, after=40) + windows
+        windows = [*around(_GROUPS, text, before=8, after=40), *windows]
     yield from apply(_CONTACTS, text, windows)
 
 
 def find_records(text: str) -> Iterator[Finding]:
     """Yield numbers of records, plans, accounts, licences, vehicles and devices, and any other long number."""
-    windows = around(_DIGITS, text, before=48, after=40)
+    windows = digit_windows(text)
     yield from apply(_RECORDS, text, windows)
     for window in windows:
         for match in _LABELLED.finditer(text, *window):

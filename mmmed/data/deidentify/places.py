@@ -58,11 +58,11 @@ _NUMBERED = (
     rule(
         "address, street",
         "address",
-        rf"(?P<phi>(?<![\w/.-])\d{{1,6}}(?:[ \t]+(?:N|S|E|W|North|South|East|West)\.?)?(?:[ \t]+{_WORD}){{1,4}}?"
+        rf"(?P<phi>\d(?<![\w/.-]\d)\d{{0,5}}(?:[ \t]+(?:N|S|E|W|North|South|East|West)\.?)?(?:[ \t]+{_WORD}){{1,4}}?"
         rf"[ \t]+(?:{_STREET})\b\.?{_UNIT}?)(?![ \t]*(?:mg|ml|syndrome|disease))",
         flags=0,
     ),
-    rule("address, box", "address", r"(?P<phi>\b(?:P\.?\s?O\.?\s?Box|PSC|Unit|CMR)\s+\d+(?:,?\s*Box\s+\d+)?)"),
+    rule("address, box", "address", r"(?P<phi>\b(?:P\.?\s?O\.?\s?Box|PSC|Unit|CMR)\s+\d+(?:,?\s*Box\s+\d+)?)", needs="box"),
 )
 _CODED = (
     rule(
@@ -83,6 +83,7 @@ _CODED = (
         "place",
         r"\b(?:zip(?: ?code)?|postal(?: code)?|postcode|c\.?p\.?|c[oó]digo postal)\b\s*(?:is|:|#)\s*"
         r"(?P<phi>[A-Z0-9]{2,6}(?:[- ][A-Z0-9]{2,4})?)(?!\w)",
+        needs="p",
     ),
 )
 _CODE = re.compile(r"\d{4}")

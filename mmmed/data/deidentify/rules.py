@@ -8,11 +8,12 @@ from mmmed.data.deidentify.entities import Finding, Kind
 
 
 class Rule(NamedTuple):
-    """A pattern whose group `phi` is an identifier."""
+    """A pattern whose group `phi` is an identifier, and a word without which it need not be tried."""
 
     name: str
     kind: Kind
     pattern: re.Pattern[str]
+    needs: str
 
 
 class Window(NamedTuple):
@@ -22,15 +23,18 @@ class Window(NamedTuple):
     end: int
 
 
-def rule(name: str, kind: Kind, pattern: str, *, flags: int = re.IGNORECASE) -> Rule:
-    """Compile a rule."""
-    return Rule(name, kind, re.compile(pattern, flags))
+def rule(name: str, kind: Kind, pattern: str, *, flags: int = re.IGNORECASE, needs: str = "") -> Rule:
+    """Compile a rule; `needs` is in small letters."""
+    return Rule(name, kind, re.compile(pattern, flags), needs)
 
 
 def apply(rules: Iterable[Rule], text: str, windows: Iterable[Window] | None = None) -> Iterator[Finding]:
     """Yield what the rules find, in the whole text or in some stretches of it."""
     places = [Window(0, len(text))] if windows is None else list(windows)
+    lowered = text.lower() if places else ""
     for one in rules:
+        if one.needs not in lowered:
+            continue
         for window in places:
             for match in one.pattern.finditer(text, *window):
                 start, end = match.span("phi")
