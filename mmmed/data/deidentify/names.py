@@ -42,7 +42,10 @@ _INTRODUCED = re.compile(
     rf"\b(?i:name is|name's|named|called|known as|i am|i'm|this is|goes by|nicknamed|se llama|me llamo|under the name)"
     rf"[ \t]+(?P<phi>{_SEQUENCE})"
 )
+_NAME_IS = re.compile(r"\b(?i:my|maiden|last|first|middle|full|her|his|patient's) (?i:name) (?:is|was) (?P<phi>[^\W\d_]+)")
+_NAME_ASKED = re.compile(rf"\b[Nn]ame\?[ \t\n]+(?:[A-Z]\w+:[ \t]*)?(?P<phi>{_SEQUENCE})")
 _INTRODUCTIONS = ("name", "call", "known as", "i am", "i'm", "this is", "goes by", "llam")
+_NOT_SAID = ("unknown", "not", "withheld", "unavailable", "the", "a", "missing", "redacted", "listed", "on", "in")
 _BY = re.compile(rf"(?:[Bb]y|por|[Ss]ignature|/s/|[Ss]igned)[ \t]*:?[ \t]*{_BEFORE}(?P<phi>{_LISTED})")
 _DONE = re.compile(
     r"(?:signed|dictated|transcribed|reviewed|read|reported|interpreted|verified|approved|authenticated|performed|authored"
@@ -94,6 +97,9 @@ def find_names(text: str) -> Iterator[Finding]:
     if any(word in lowered for word in _INTRODUCTIONS):
         for match in _INTRODUCED.finditer(text):
             yield from _trimmed(text, *match.span("phi"), rule="name, introduced", trusted=False)
+        for match in (*_NAME_IS.finditer(text), *_NAME_ASKED.finditer(text)):
+            if match["phi"].lower() not in _NOT_SAID:
+                yield from _trimmed(text, *match.span("phi"), rule="name, introduced", trusted=True)
     for window in around(_DEGREE, text, before=48, after=1):
         for match in _WITH_DEGREE.finditer(text, *window):
             yield from _trimmed(text, *match.span("phi"), rule="name, with a degree", trusted=True)
@@ -158,7 +164,8 @@ def _trimmed(text: str, start: int, end: int, *, rule: str, trusted: bool) -> It
     for number, word in enumerate(words):
         lower = _stem(word[0])
         is_joiner = word[0][0].islower() and number > 0
-        if lower in lexicon.STRUCTURE and not is_joiner:
+        is_initial = len(lower) == 1 and word[0].isupper() and number > 0
+        if lower in lexicon.STRUCTURE and not is_joiner and not is_initial:
             break
         if not trusted and number == 0 and not _begins_a_name(lower, words[1:2]):
             break
@@ -199,6 +206,7 @@ def _listed_names(text: str) -> Iterator[Finding]:
             yield Finding(match.start(), match.end(), "name", "name, last before first")
     for run in _RUN.finditer(text):
         tokens = [word for word in _WORD.finditer(text, run.start(), run.end())]
+        yield from _foreign_names(text, tokens)
         number = 0
         while number < len(tokens):
             token = tokens[number]
@@ -221,6 +229,29 @@ def _listed_names(text: str) -> Iterator[Finding]:
                     end += 1
                 yield Finding(token.start(), end, "name", "name, listed")
             number = stop
+
+
+def _foreign_names(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
+    """Yield names that no list has whole: with an initial in the middle, a known surname, or foreign letters."""
+    stems = [_stem(token[0]) for token in tokens]
+    plain = lexicon.plain_words()
+    clean = [
+        (token, stem)
+        for token, stem in zip(tokens, stems, strict=True)
+        if stem not in plain or (len(stem) == 1 and token[0].isupper())
+    ]
+    if len(clean) != len(tokens) or len(tokens) > 4 or all(stem in lexicon.EPONYMS for stem in stems):
+        return
+    if any(token[0].isupper() and len(token[0]) > 1 for token in tokens):
+        return
+    end = tokens[-1].end()
+    known = stems[0] in lexicon.names() or stems[-1] in lexicon.names() and len(stems[-1]) > 1
+    foreign = not text.isascii() and not is_spanish(text) and any(not stem.isascii() for stem in stems)
+    initialled = len(tokens) == 3 and len(stems[1]) == 1 and len(stems[2]) > 1
+    if (foreign or (known and (initialled or (len(tokens) > 1 and stems[-1] in lexicon.words_of("last"))))) and not is_eponym(
+        text, end, stems[-1], alone=len(tokens) == 1
+    ):
+        yield Finding(tokens[0].start(), end, "name", "name, by its form")
 
 
 def _may_follow(word: str, *, strict: bool) -> bool:
