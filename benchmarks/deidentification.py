@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from mmmed.data.deidentify.entities import Finding
-from mmmed.data.deidentify.recognisers import Mode, engine
+from mmmed.data.deidentify.privacy import Mode
+from mmmed.data.deidentify.recognisers import engine
 from mmmed.data.deidentify.text import find
 
 SETS = {

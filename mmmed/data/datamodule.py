@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from mmmed.data.card import read_card, show_licence
 from mmmed.data.collate import pad
 from mmmed.data.conversation import Join, merge
+from mmmed.data.deidentify.audit import Audit
+from mmmed.data.deidentify.privacy import Privacy, guarded
 from mmmed.data.mixture import Mixture
 from mmmed.data.order import BatchOrder, ResumableLoader
 from mmmed.data.source import Snapshot, Source, decodable, read
@@ -28,6 +30,9 @@ from mmmed.processing.processor import ModelInput, Processor
 from mmmed.records import Example, Quarantined, Split
 
 _log = logging.getLogger(__name__)
+
+# Frozen, so that one may be the default of all.
+_GATE = Privacy()
 
 
 class Conversations(Dataset[ModelInput]):
@@ -75,6 +80,7 @@ class MedicalData(lightning.LightningDataModule):
         workers: Processes that decode ahead of the training step.
         seed: Of order and merging.
         augmentation: How images are changed in training; None leaves them as they are.
+        privacy: How sources that may hold identifiers are made safe; null trains on them as they are.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class MedicalData(lightning.LightningDataModule):
         workers: int = 0,
         seed: int = 0,
         augmentation: Augmentation | None = None,
+        privacy: Privacy | None = _GATE,
     ) -> None:
         super().__init__()
         if not sources:
@@ -103,6 +110,8 @@ class MedicalData(lightning.LightningDataModule):
         self.workers = workers
         self.seed = seed
         self.augmentation = augmentation
+        self.privacy = privacy
+        self.audit = Audit()
         self.quarantined: list[Quarantined] = []
         self.counts: dict[str, dict[str, int]] = {}
         self._sets: dict[str, Conversations] = {}
@@ -112,13 +121,14 @@ class MedicalData(lightning.LightningDataModule):
     def prepare_data(self) -> None:
         for source in self.sources:
             show_licence(read_card(source.name))
+        for source in guarded(self.sources, self.privacy, self.audit):
             source.prepare()
 
     def setup(self, stage: str) -> None:
         wanted: tuple[Split, ...] = ("test",) if stage == "test" else ("train", "validation")
         if self._sets.keys() >= set(wanted):
             return
-        sources = [Snapshot(source) for source in self.sources]
+        sources = [Snapshot(source) for source in guarded(self.sources, self.privacy, self.audit)]
         chosen = {split: self._read(sources, split) for split in wanted}
         check_disjoint(one for source in sources for one in source.records() if isinstance(one, Example))
         for split, examples in chosen.items():
@@ -136,6 +146,8 @@ class MedicalData(lightning.LightningDataModule):
                 "every changed picture fills the disk with features that are never seen again; "
                 "leave out the augmentation, or FrozenFeatures around the encoder"
             )
+        if self.audit.checked:
+            self.audit.write(Path(self._trainer().default_root_dir) / "privacy.jsonl")
         _log.info("examples by split and source: %s; quarantined: %d", self.counts, len(self.quarantined))
 
     def train_dataloader(self) -> ResumableLoader:

@@ -36,12 +36,13 @@ _FORMS = {
     "date, without year": r"\b(?:on|dated?|since|until|by|from)\s+(?P<month>\d{1,2})(?P<gap>/)(?P<day>\d{1,2})(?![\d/%.])",
     "date, compact": rf"\b(?:dob|date|born|birth)\b\W{{0,4}}(?P<year>{_YEAR})(?P<month>0[1-9]|1[0-2])(?P<day>[0-3]\d)(?!\d)",
     "month": rf"\b(?:in|since|until|till|last|this|next|past|early|late|mid|by|during|through|from|between|and|en|desde|hasta)[ -](?:(?:early|late|mid|the|of)[ -])*(?P<month>{_LONG})\b(?!\s+\d)",
+    "month, Spanish": rf"\b(?:de|a|en|desde|hasta|mes)[ ](?:(?:principios|mediados|finales|mes)?[ ]?(?:de )?)?(?P<month>{'|'.join(MONTHS['es'])})\b",
 }
 _PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _FORMS.items()}
 # Where the words before the date belong to the pattern, the date begins with its month.
-_LED = ("date, without year", "month")
+_LED = ("date, without year", "month", "month, Spanish")
 _DATED = ("date, compact",)
-_WORDED = ("date, month between", "date, day first", "date, month first", "date, month and year", "month")
+_WORDED = ("date, month between", "date, day first", "date, month first", "date, month and year", "month", "month, Spanish")
 _DIGITS = re.compile(r"\d\D{0,3}\d\D{0,3}\d")
 _MONTHLIKE = re.compile(
     r"[JjFfMmAaSsOoNnDdEe](?<!\w.)(?i:an|eb|ar|pr|ay|un|ul|ug|ep|et|ct|ov|ec|ne|br|go|ic)(?=[^\W\d_]{0,7}\b)"
@@ -79,7 +80,7 @@ def shift(written: str, days: int, *, day_first: bool = False) -> str | None:
         day_first: Read 3/4/2020 as the third of April, as Spanish notes do.
     """
     for name, pattern in _PATTERNS.items():
-        lead = {"date, without year": "on ", "month": "in ", "date, compact": "date "}.get(name, "")
+        lead = {"date, without year": "on ", "month": "in ", "month, Spanish": "en ", "date, compact": "date "}.get(name, "")
         match = pattern.fullmatch(lead + written)
         if match is None or not _plausible(match):
             continue

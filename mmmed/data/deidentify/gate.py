@@ -4,41 +4,20 @@ It stands before every source whose card does not say that identifiers were remo
 recogniser cannot be loaded or fails on one record, the run stops.
 """
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from mmmed.data.card import read_card
 from mmmed.data.deidentify import secret
 from mmmed.data.deidentify.audit import Audit
 from mmmed.data.deidentify.burned_in import MaskedImage
-from mmmed.data.deidentify.recognisers import Mode, engine
+from mmmed.data.deidentify.privacy import Privacy
+from mmmed.data.deidentify.recognisers import engine
 from mmmed.data.deidentify.surrogates import Surrogates
 from mmmed.data.deidentify.text import clean
 from mmmed.data.source import Source
 from mmmed.records import Example, LazyImage, Quarantined, Turn
 
-logger = logging.getLogger(__name__)
-
 _OLDEST = 90
-
-
-@dataclass(frozen=True, kw_only=True)
-class Privacy:
-    """How sources are made safe.
-
-    Args:
-        text: Recognisers of identifiers in texts: `rules`, or `model` for rules and a small language model.
-        images: Whether text that is burned into pictures is masked. Reading a picture takes about a second, once.
-        sources: Which sources pass the gate: those whose card does not say that identifiers were removed, or all.
-        key: File with the secret that surrogates are made with; None takes the one of this user.
-    """
-
-    text: Mode = "rules"
-    images: Literal["mask", "keep"] = "mask"
-    sources: Literal["not_deidentified", "all"] = "not_deidentified"
-    key: str | None = None
 
 
 class Gate:
@@ -119,25 +98,6 @@ class Gate:
         """A reason may quote a cell."""
         (cleaned,) = clean([record.reason], Surrogates(key, patient=record.source), mode=self.privacy.text)
         return replace(record, reason=cleaned.text)
-
-
-def guarded(sources: Sequence[Source], privacy: Privacy | None, audit: Audit) -> list[Source]:
-    """Put the gate before every source that needs it; without `privacy` before none, which is logged.
-
-    Raises:
-        DataError: A source has no card.
-    """
-    if privacy is None:
-        exposed = [source.name for source in sources if not read_card(source.name).deidentified]
-        if exposed:
-            logger.warning("no privacy gate: %s may hold identifiers of patients", ", ".join(exposed))
-        return list(sources)
-    return [
-        Gate(source, privacy, audit)
-        if privacy.sources == "all" or not read_card(source.name).deidentified
-        else source
-        for source in sources
-    ]
 
 
 def _texts(example: Example) -> dict[str, str]:

@@ -31,6 +31,11 @@ WHEEL_SHA256 = "e94cbf6c242453a89af524aaea8e08917b420c11792d6ac662d166b591059779
 _UNUSED = ("tagger", "parser", "attribute_ruler", "lemmatizer", "senter")
 _KINDS: dict[str, Kind] = {"PERSON": "name", "ORG": "name", "GPE": "place", "LOC": "place", "FAC": "place"}
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
+_DRUG = re.compile(
+    r"(?:platin|mab|nib|statin|pril|olol|sartan|azole|cillin|mycin|floxacin|oxetine|gliptin|gliflozin|glutide|vir|parin"
+    r"|azepam|codone|caine|sone|olone|dipine|formin|thyroid|idine|amine|itis|osis|emia|oma|ectomy|pathy|plasty)$"
+)
+"""Endings of drugs (stems of the WHO's international names) and of terms."""
 _CAPITAL = re.compile(r"[^\W\d_a-z][\w'’-]*")
 _LINE = re.compile(r"[^\n]*[^\W\d_][^\n]*")
 _STATES = frozenset(
@@ -129,6 +134,8 @@ def believed(text: str, start: int, end: int, label: str) -> Finding | None:
         return None
     # A capitalised word of the dictionary is a heading or a drug; only a name that is a word too passes with another.
     if not any(_is_no_word(word) for word in lowered):
+        return None
+    if len(words) == 1 and lowered[0] not in lexicon.names() and (words[0][0].isupper() or _DRUG.search(lowered[0])):
         return None
     if label == "ORG" and not _looks_like_a_person([word[0] for word in words], lowered):
         return None

@@ -97,7 +97,7 @@ STRUCTURE = frozenset(
     results review systems vitals vital signs medications medication allergies social family surgical past present illness
     general head neck chest heart lung lungs abdomen extremities neurological skin eyes ears nose mouth throat
     cardiovascular respiratory gastrointestinal musculoskeletal psychiatric constitutional hematology lymphatic immunology
-    integumentary genitourinary endocrine hospital clinic center centre medical health community department unit ward
+    integumentary genitourinary endocrine hospital clinic center centre medical health community department unit
     emergency radiology surgery medicine oncology cardiology neurology orthopedics pediatrics doctor physician nurse
     attending resident provider consultant surgeon radiologist signed electronically dictated follow followup follow-up
     scheduled visit admission discharge admitted discharged insurance id record number account member the a an and or of
@@ -115,7 +115,7 @@ STRUCTURE = frozenset(
     mr mrs ms miss dr prof sir madam lady lord st saint
     nombre apellidos apellido fecha nacimiento edad sexo domicilio localidad provincia cp episodio médico medico hospital
     servicio paciente varón mujer informe clínico datos país españa correo teléfono tfno fax calle plaza avenida
-    nhc nass cipa nº col ncol remitido responsable don doña el la los las un una de del y en con por para
+    nhc nass cipa nº nºcol nocol col ncol covid covid-19 remitido responsable don doña el la los las un una de del y en con por para
     """.split()
 )
 """Words of headings and forms that begin with a capital and are no part of a name."""

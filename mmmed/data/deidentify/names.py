@@ -14,7 +14,7 @@ from mmmed.data.deidentify.rules import around, labelled
 _UPPER = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĢĪİĶĹĽŁŃŅŇŐŒŔŘŚŞŠŢŤŪŮŰŹŻŽΑ-ΩА-Я"
 _TOKEN = rf"[{_UPPER}][\w'’`-]*"
 _INITIAL = rf"[{_UPPER}]\b\.?"
-_JOINER = r"(?:de|del|de la|de los|van|van der|van den|von|der|den|la|le|da|dos|das|di|bin|ibn|al|el|y|i|e|ter|zu|af)"
+_JOINER = r"(?:de la|de las|de los|de|del|van|van der|van den|von|der|den|la|le|da|dos|das|di|bin|ibn|al|el|y|i|e|ter|zu|af)"
 _REST = rf"(?:[ \t]+(?:{_JOINER}[ \t]+)?(?:{_TOKEN}\.?|{_INITIAL})){{0,4}}"
 _SEQUENCE = rf"{_TOKEN}{_REST}"
 # "LAST, FIRST M." after a label; elsewhere a comma parts two things.
@@ -45,6 +45,7 @@ _INTRODUCED = re.compile(
 _NAME_IS = re.compile(r"\b(?i:my|maiden|last|first|middle|full|her|his|patient's) (?i:name) (?:is|was) (?P<phi>[^\W\d_]+)")
 _NAME_ASKED = re.compile(rf"\b[Nn]ame\?[ \t\n]+(?:[A-Z]\w+:[ \t]*)?(?P<phi>{_SEQUENCE})")
 _INTRODUCTIONS = ("name", "call", "known as", "i am", "i'm", "this is", "goes by", "llam")
+_PARTICLES = ("de", "del", "la", "van", "von", "di", "da", "le", "el", "al", "ten", "ter")
 _NOT_SAID = ("unknown", "not", "withheld", "unavailable", "the", "a", "missing", "redacted", "listed", "on", "in")
 _BY = re.compile(rf"(?:[Bb]y|por|[Ss]ignature|/s/|[Ss]igned)[ \t]*:?[ \t]*{_BEFORE}(?P<phi>{_LISTED})")
 _DONE = re.compile(
@@ -163,9 +164,10 @@ def _trimmed(text: str, start: int, end: int, *, rule: str, trusted: bool) -> It
     kept = start
     for number, word in enumerate(words):
         lower = _stem(word[0])
-        is_joiner = word[0][0].islower() and number > 0
-        is_initial = len(lower) == 1 and word[0].isupper() and number > 0
-        if lower in lexicon.STRUCTURE and not is_joiner and not is_initial:
+        is_joiner = number > 0 and word[0][0].islower() or trusted and number == 0 and lower in _PARTICLES
+        is_initial = len(lower) == 1 and word[0].isupper() and (number > 0 or trusted)
+        is_surname = trusted and number < 2 and lower in lexicon.words_of("last")
+        if lower in lexicon.STRUCTURE and not (is_joiner or is_initial or is_surname):
             break
         if not trusted and number == 0 and not _begins_a_name(lower, words[1:2]):
             break
@@ -176,7 +178,10 @@ def _trimmed(text: str, start: int, end: int, *, rule: str, trusted: bool) -> It
         if not is_joiner:
             kept = word.end()
     if text[kept : kept + 1] == ":":
-        return  # a heading
+        if not trusted:
+            return  # a heading: "Patient Education:"
+        # The next field of the form begins on the same line.
+        kept = max((word.end() for word in words if word.end() < kept), default=start)
     if kept > start:
         if text[kept : kept + 1] == "." and not text[kept - 2 : kept - 1].isalnum():
             kept += 1

@@ -120,7 +120,7 @@ _LABELLED = re.compile(
     rf"\b(?:{'|'.join(f'(?P<{kind}>{labels})' for kind, labels in _LABELS.items())})\b{_GAP}{_VALUE}", re.IGNORECASE
 )
 # Words that need a sign after them, since they also stand before ordinary numbers: "code 1234", "in case 12a".
-_WEAK = re.compile(r"(?i:id|identifier|confirmation|ticket|code|key|number|no|unit|order|exam|visit|study|site|group|plan|card|lot)\b[ \t]*[:#=(]")
+_WEAK = re.compile(r"(?i:id|identifier|confirmation|ticket|code|key|number|no|unit|order|exam|visit|study|site|group|plan|card|lot)(?: id| no| number)?\b[ \t]*[.:#=(]")
 # Four digits with little between them: whatever the rules want has that.
 _DIGITS = re.compile(r"\d\D{0,2}\d\D{0,2}\d\D{0,2}\d|[:#] ?\d{2}|[A-Z]-?\d{3}")
 _NETLIKE = re.compile(r"@|://|\.(?i:com|org|net|edu|gov|info|biz|io|uk|[a-z]+/)(?<!\.)|[wW]{3}\.|[\[(](?i:at)[\])]")

@@ -6,7 +6,7 @@ Presidio's default engine downloads a model, and its own recognisers ask the net
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from presidio_analyzer import AnalyzerEngine, EntityRecognizer, RecognizerRegistry, RecognizerResult
 from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
@@ -17,8 +17,7 @@ from mmmed.data.deidentify.entities import KINDS, Finding
 from mmmed.data.deidentify.names import find_names
 from mmmed.data.deidentify.numbers import find_contacts, find_records
 from mmmed.data.deidentify.places import find_ages, find_places
-
-Mode = Literal["rules", "model"]
+from mmmed.data.deidentify.privacy import Mode
 
 LANGUAGE = "en"
 """What Presidio files the recognisers under. The rules read English and Spanish alike."""

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from mmmed.data.deidentify.entities import Finding, Kind, without_overlap
 from mmmed.data.deidentify.names import repeated
-from mmmed.data.deidentify.recognisers import Mode, analyse
+from mmmed.data.deidentify.privacy import Mode
+from mmmed.data.deidentify.recognisers import analyse
 from mmmed.data.deidentify.surrogates import Surrogates, reads_day_first
 from mmmed.errors import PrivacyError
 

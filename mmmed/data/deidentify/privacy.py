@@ -1,0 +1,53 @@
+"""Whether sources pass the privacy gate, and how they are made safe; light enough to be imported by every run."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mmmed.data.card import read_card
+from mmmed.data.deidentify.audit import Audit
+from mmmed.data.source import Source
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["rules", "model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Privacy:
+    """How sources are made safe.
+
+    Args:
+        text: Recognisers of identifiers in texts: `rules`, or `model` for rules and a small language model.
+        images: Whether text that is burned into pictures is masked. Reading a picture takes about a second, once.
+        sources: Which sources pass the gate: those whose card does not say that identifiers were removed, or all.
+        key: File with the secret that surrogates are made with; None takes the one of this user.
+    """
+
+    text: Mode = "rules"
+    images: Literal["mask", "keep"] = "mask"
+    sources: Literal["not_deidentified", "all"] = "not_deidentified"
+    key: str | None = None
+
+
+def guarded(sources: Sequence[Source], privacy: Privacy | None, audit: Audit) -> list[Source]:
+    """Put the gate before every source that needs it; without `privacy` before none, which is logged.
+
+    Raises:
+        DataError: A source has no card.
+    """
+    exposed = [source.name for source in sources if not read_card(source.name).deidentified]
+    if privacy is None and exposed:
+        logger.warning("no privacy gate: %s may hold identifiers of patients", ", ".join(exposed))
+    if privacy is None or (privacy.sources == "not_deidentified" and not exposed):
+        return list(sources)
+    # Presidio takes seconds to import, which runs on de-identified data need not wait for.
+    from mmmed.data.deidentify.gate import Gate
+
+    return [
+        Gate(source, privacy, audit)
+        if privacy.sources == "all" or source.name in exposed
+        else source
+        for source in sources
+    ]
