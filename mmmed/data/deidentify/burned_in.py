@@ -27,7 +27,7 @@ from mmmed.errors import PrivacyError
 from mmmed.models.weights import cache_folder
 from mmmed.records import LazyImage
 
-VERSION = "rapidocr-ppocr6-small-1"
+VERSION = "rapidocr-ppocr6-small-2"
 """Raised whenever other boxes are found in the same picture, so that kept ones are not used."""
 
 RULE = "ocr: text that is no marker of side"
@@ -35,6 +35,10 @@ RULE = "ocr: text that is no marker of side"
 _MARKER = re.compile(r"[\W_]*(?:L|R|LT|RT|LEFT|RIGHT)[\W_]*", re.IGNORECASE)
 # A letter cut at the edge of a box is still a letter: share of the box's height, and pixels.
 _MARGIN, _LEAST_MARGIN = 0.35, 2
+# A line of text is longer than high, whatever was read in it; a letter is not.
+_SQUARE = 1.8
+# No line of text covers so large a part of a picture, unless it is read well.
+_TOO_LARGE, _SURE = 0.25, 0.9
 # Smaller pictures are enlarged, since the detector misses letters below some ten pixels.
 _SHORT_SIDE = 736
 
@@ -122,10 +126,26 @@ def _read(picture: Image.Image) -> list[Box]:
     if found.boxes is None:
         return []
     return [
-        box
-        for corners, text in zip(found.boxes, found.txts, strict=True)
-        if not _MARKER.fullmatch(text) and (box := _box(corners, picture.size))
+        _box(corners, picture.size)
+        for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True)
+        if not _MARKER.fullmatch(text) and is_text(text, float(score), corners, picture.size)
     ]
+
+
+def is_text(text: str, score: float, corners: NDArray[Any], size: tuple[int, int]) -> bool:
+    """Say whether a box may hold more than one letter; anatomy is sometimes read as one, and one letter names nobody.
+
+    Args:
+        text: What was read.
+        score: How surely, 0 to 1.
+        corners: Of the box, (4, 2).
+        size: Width and height of the picture.
+    """
+    width, height = np.maximum(corners.max(axis=0) - corners.min(axis=0), 1.0)
+    if width * height > _TOO_LARGE * size[0] * size[1] and score < _SURE:
+        return False
+    is_square = 1 / _SQUARE <= width / height <= _SQUARE
+    return not (is_square and sum(map(str.isalnum, text)) < 2)
 
 
 def _box(corners: NDArray[Any], size: tuple[int, int]) -> Box:
