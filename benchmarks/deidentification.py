@@ -4,8 +4,8 @@
 
 Every set is cut in two by a hash of the record: rules were written while looking at the one half, the other was only
 counted. A labelled identifier is found if every word of it is covered, titles ("Mr.") and labels ("Patient ID:") aside;
-a finding is right if it touches anything that is labelled, of whatever type. Years and days of the week alone are
-no identifiers under Safe Harbor and are not asked for, nor are states, countries, professions and ages under 90.
+a finding is right if it touches anything that is labelled, of whatever type. Dates without a day or a
+month (years, "last week") are no identifiers under Safe Harbor and are not asked for, nor are states, countries, professions and ages under 90.
 `--misses` writes what was missed and what was taken wrongly to a file of yours: it quotes the notes.
 """
 
@@ -50,7 +50,7 @@ TYPE_OF = {label: kind for kind, labels in TYPES.items() for label in labels.spl
 _ASIDE = re.compile(
     r"(?i:mr|mrs|ms|miss|dr|dra|prof|don|doña|d|patient|id|case|site|number|no|de|del|of|the|and|nan|of|años|año|last|next|this|early|late)"
 )
-_NO_DATE = re.compile(r"(?i:(?:last |next |this |on )?(?:week|month|year|(?:mon|tues|wednes|thurs|fri|satur|sun)day)|(?:the )?(?:19|20)\d\ds?|años? \d{4}|año|\d{1,2} ?hrs?)")
+_MONTH = re.compile(r"(?i:\b(?:jan|ene|feb|mar|apr|abr|may|jun|jul|aug|ago|sep|set|oct|nov|dec|dic)[a-z]{0,7}\b)")
 
 
 @dataclass
@@ -106,9 +106,11 @@ def count(tally: Tally, record: dict[str, Any], findings: list[Finding]) -> None
             tally.misses.append(_line(record, one.start, one.end, f"wrongly taken: {one.kind}: {one.rule}"))
     for span in spans:
         kind = TYPE_OF.get(span["label"])
-        if kind is None or (kind == "date" and _NO_DATE.fullmatch(span["text"].strip())):
+        if kind is None or (kind == "date" and not has_day_or_month(span["text"])):
             continue
-        if (kind == "identifier" and not any(map(str.isdigit, span["text"]))) or (kind == "email" and "@" not in span["text"]):
+        if (kind == "identifier" and not any(map(str.isdigit, span["text"]))) or (
+            kind == "email" and "@" not in span["text"]
+        ):
             continue  # misplaced labels: "lactante" as a number, the word "email" as an address
         words = [word for word in re.finditer(r"\w+", span["text"]) if not _ASIDE.fullmatch(word[0])]
         whole = all(covered[span["start"] + place] for word in words for place in range(*word.span()))
@@ -116,6 +118,12 @@ def count(tally: Tally, record: dict[str, Any], findings: list[Finding]) -> None
         tally.found[kind] += whole
         if not whole:
             tally.misses.append(_line(record, span["start"], span["end"], f"missed: {kind}: {span['label']}"))
+
+
+def has_day_or_month(text: str) -> bool:
+    """Say whether a labelled date holds more than years, days of the week and words such as "last week"."""
+    numbers = re.findall(r"\d+", text)
+    return bool(_MONTH.search(text)) or any(not re.fullmatch(r"(?:18|19|20)\d\d", number) for number in numbers)
 
 
 def table(tallies: dict[tuple[str, str], Tally]) -> str:

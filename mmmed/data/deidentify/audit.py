@@ -1,5 +1,6 @@
 """What was removed, where and by which rule; never what it was."""
 
+import contextlib
 import json
 import os
 from collections import Counter
@@ -73,5 +74,6 @@ class Audit:
                 file.writelines(json.dumps(line) + "\n" for line in self.lines)
             partial.replace(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
             raise OutputError(f"cannot write the audit {path} ({error.strerror}); choose another --output") from error

@@ -8,8 +8,8 @@ from mmmed.data.deidentify.entities import Finding
 from mmmed.data.deidentify.rules import around
 
 MONTHS = {
-    "en": "January February March April May June July August September October November December".split(),
-    "es": "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre".split(),
+    "en": ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"],
+    "es": ["enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre", "octubre", "noviembre", "diciembre"],
 }
 _NUMBERS = {
     word: number
@@ -33,7 +33,7 @@ _FORMS = {
     "date, month first": rf"\b(?P<month>{_MONTH})\b\.?\s*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b(?!\s?(?:mg|ml|%|cm|mm|:|/))(?:(?:\s*,\s*|\s+(?:of\s+)?)(?:(?P<year>{_YEAR})|'\d{{2}}\b))?",
     "date, month and year": rf"\b(?P<month>{_MONTH})\b\.?,?\s*(?:de[l]?\s+(?:año\s+)?|of\s+|[-/]\s*)?(?P<year>{_YEAR})\b",
     "date, numeric month and year": rf"(?<![\d./-])(?P<month>0?[1-9]|1[0-2])(?P<gap>[-/])(?P<year>{_YEAR})(?![\d/-])",
-    "date, without year": r"\b(?:on|dated?|since|until|by|from)\s+(?P<month>\d{1,2})(?P<gap>/)(?P<day>\d{1,2})(?![\d/%.])",
+    "date, without year": r"\b(?:on|dated?|since|until|by|from|el|d[ií]a|desde|hasta|fecha)\s+(?P<month>\d{1,2})(?P<gap>/)(?P<day>\d{1,2})(?![\d/%.])",
     "date, compact": rf"\b(?:dob|date|born|birth)\b\W{{0,4}}(?P<year>{_YEAR})(?P<month>0[1-9]|1[0-2])(?P<day>[0-3]\d)(?!\d)",
     "month": rf"\b(?:in|since|until|till|last|this|next|past|early|late|mid|by|during|through|from|between|and|en|desde|hasta)[ -](?:(?:early|late|mid|the|of)[ -])*(?P<month>{_LONG})\b(?!\s+\d)",
     "month, Spanish": rf"\b(?:de|a|en|desde|hasta|mes)[ ](?:(?:principios|mediados|finales|mes)?[ ]?(?:de )?)?(?P<month>{'|'.join(MONTHS['es'])})\b",
@@ -42,13 +42,22 @@ _PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _FORM
 # Where the words before the date belong to the pattern, the date begins with its month.
 _LED = ("date, without year", "month", "month, Spanish")
 _DATED = ("date, compact",)
-_WORDED = ("date, month between", "date, day first", "date, month first", "date, month and year", "month", "month, Spanish")
+_WORDED = (
+    "date, month between",
+    "date, day first",
+    "date, month first",
+    "date, month and year",
+    "month",
+    "month, Spanish",
+)
 _DIGITS = re.compile(r"\d\D{0,3}\d\D{0,3}\d")
 _MONTHLIKE = re.compile(
     r"[JjFfMmAaSsOoNnDdEe](?<!\w.)(?i:an|eb|ar|pr|ay|un|ul|ug|ep|et|ct|ov|ec|ne|br|go|ic)(?=[^\W\d_]{0,7}\b)"
 )
 # Whatever stands in a field for a date, also what is none, such as 14/14/2014.
-_FORM = re.compile(r"(?:[Ff]echa|[Dd]ate|DOB|D\.O\.B\.|[Bb]orn|[Bb]irth)[^:\n\d]{0,20}[:=][ \t]*(?P<phi>\d[\d/.-]{4,11})")
+_FORM = re.compile(
+    r"(?:[Ff]echa|[Dd]ate|DOB|D\.O\.B\.|[Bb]orn|[Bb]irth)[^:\n\d]{0,20}[:=][ \t]*(?P<phi>\d[\d/.-]{4,11})"
+)
 
 
 def find_dates(text: str) -> Iterator[Finding]:
@@ -80,7 +89,9 @@ def shift(written: str, days: int, *, day_first: bool = False) -> str | None:
         day_first: Read 3/4/2020 as the third of April, as Spanish notes do.
     """
     for name, pattern in _PATTERNS.items():
-        lead = {"date, without year": "on ", "month": "in ", "month, Spanish": "en ", "date, compact": "date "}.get(name, "")
+        lead = {"date, without year": "on ", "month": "in ", "month, Spanish": "en ", "date, compact": "date "}.get(
+            name, ""
+        )
         match = pattern.fullmatch(lead + written)
         if match is None or not _plausible(match):
             continue
@@ -95,8 +106,11 @@ def shift(written: str, days: int, *, day_first: bool = False) -> str | None:
         moved = _moved(month, day, year, days)
         if moved is None:
             return None
-        parts = {"month": _as_month(month, moved), "year": _as_year(year, moved)}
-        parts["day"] = _as_number(day, moved.day) if day else ""
+        # "May" is whole and short at once; between day and year it is short.
+        short = name == "date, month between"
+        padded = name not in ("date, day first", "date, month first")
+        parts = {"month": _as_month(month, moved, short=short), "year": _as_year(year, moved)}
+        parts["day"] = _as_number(day, moved.day, padded=padded) if day else ""
         if swapped:
             parts["month"], parts["day"] = parts["day"], parts["month"]
         return _put(match, parts)[len(lead) :]
@@ -140,18 +154,18 @@ def _as_year(year: str | None, moved: datetime.date) -> str:
     return str(moved.year) if len(year) == 4 else f"{moved.year % 100:02d}"
 
 
-def _as_number(old: str, new: int) -> str:
-    return f"{new:02d}" if len(old) == 2 and (old[0] == "0" or new > 9 or int(old) > 9) else str(new)
+def _as_number(old: str, new: int, *, padded: bool = True) -> str:
+    return f"{new:02d}" if old[0] == "0" or (padded and len(old) == 2) else str(new)
 
 
-def _as_month(old: str, moved: datetime.date) -> str:
+def _as_month(old: str, moved: datetime.date, *, short: bool) -> str:
     if old.isdigit():
         return _as_number(old, moved.month)
     spanish = any(name.startswith(old.lower()) for name in [*MONTHS["es"], "setiembre"])
     english = any(name.lower().startswith(old.lower()) for name in MONTHS["en"])
     name = MONTHS["es" if spanish and not english else "en"][moved.month - 1]
     whole = old.lower() in {name.lower() for names in MONTHS.values() for name in names} | {"setiembre"}
-    word = name if whole else name[:3]
+    word = name if whole and not (short and len(old) == 3) else name[:3]
     if old.isupper():
         return word.upper()
     return word.capitalize() if old[0].isupper() else word.lower()

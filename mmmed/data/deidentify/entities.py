@@ -55,7 +55,7 @@ class Finding:
 
 
 def without_overlap(findings: Iterable[Finding]) -> list[Finding]:
-    """Join findings that overlap, in order of the text: a joined one covers all, and is of the longest one's kind."""
+    """Join findings that overlap, in order of the text: a joined one covers all and takes the most telling kind."""
     joined: list[Finding] = []
     longest = 0
     for one in sorted(findings, key=lambda each: (each.start, -each.end, each.kind not in _SHAPES, each.rule)):
@@ -65,7 +65,9 @@ def without_overlap(findings: Iterable[Finding]) -> list[Finding]:
             longest = length
             continue
         last = joined[-1]
-        named = one if length > longest else last
+        # A labelled number says more than "some number", however long.
+        says_more = last.kind == "identifier" and one.kind != "identifier"
+        named = one if says_more or (length > longest and one.kind != "identifier") else last
         longest = max(longest, length)
         joined[-1] = Finding(last.start, max(last.end, one.end), named.kind, named.rule)
     return joined

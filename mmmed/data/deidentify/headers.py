@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 
 from mmmed.data.deidentify.audit import Audit
@@ -48,7 +49,8 @@ class HeaderPolicy:
 # Harmless kinds: numbers and pixels. Texts, names, places, dates and times are not.
 _BY_VR: dict[str, Action] = {
     **dict.fromkeys(
-        ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "DS", "IS", "AT", "OB", "OW", "OF", "OD", "OL", "OV", "CS"), "keep"
+        ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "DS", "IS", "AT", "OB", "OW", "OF", "OD", "OL", "OV", "CS"),
+        "keep",
     ),
     "UI": "uid",
     "DA": "date",
@@ -297,7 +299,7 @@ def _naming_words(dataset: Dataset) -> list[str]:
     words: set[str] = set()
     for keyword in _NAMING.split():
         value = dataset.get(keyword)
-        for one in [value] if isinstance(value, str) or not hasattr(value, "__iter__") else value:
+        for one in value if isinstance(value, MultiValue) else [value]:
             words |= {word for word in re.split(r"[\^=,;\\\s]+", str(one or "")) if len(word) >= _SHORTEST}
     return sorted(words - {"General", "Hospital", "Medical", "Center", "Clinic", "Anonymous", "Anonymized"})
 

@@ -39,13 +39,7 @@ _DRUG = re.compile(
 _CAPITAL = re.compile(r"[^\W\d_a-z][\w'’-]*")
 _LINE = re.compile(r"[^\n]*[^\W\d_][^\n]*")
 _STATES = frozenset(
-    """
-    alabama alaska arizona arkansas california colorado connecticut delaware florida hawaii idaho illinois indiana
-    iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi missouri montana nebraska
-    nevada ohio oklahoma oregon pennsylvania tennessee texas utah vermont virginia wisconsin wyoming usa us uk u.s u.k
-    england scotland wales ireland france germany spain italy canada mexico china india japan korea brazil russia
-    australia africa asia europe america iran iraq israel turkey egypt greece sweden norway denmark finland poland
-    """.split()
+    ["alabama", "alaska", "arizona", "arkansas", "california", "colorado", "connecticut", "delaware", "florida", "hawaii", "idaho", "illinois", "indiana", "iowa", "kansas", "kentucky", "louisiana", "maine", "maryland", "massachusetts", "michigan", "minnesota", "mississippi", "missouri", "montana", "nebraska", "nevada", "ohio", "oklahoma", "oregon", "pennsylvania", "tennessee", "texas", "utah", "vermont", "virginia", "wisconsin", "wyoming", "usa", "us", "uk", "u.s", "u.k", "england", "scotland", "wales", "ireland", "france", "germany", "spain", "italy", "canada", "mexico", "china", "india", "japan", "korea", "brazil", "russia", "australia", "africa", "asia", "europe", "america", "iran", "iraq", "israel", "turkey", "egypt", "greece", "sweden", "norway", "denmark", "finland", "poland"]
 )
 
 

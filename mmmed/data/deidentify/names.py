@@ -14,7 +14,9 @@ from mmmed.data.deidentify.rules import around, labelled
 _UPPER = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĢĪİĶĹĽŁŃŅŇŐŒŔŘŚŞŠŢŤŪŮŰŹŻŽΑ-ΩА-Я"
 _TOKEN = rf"[{_UPPER}][\w'’`-]*"
 _INITIAL = rf"[{_UPPER}]\b\.?"
-_JOINER = r"(?:de la|de las|de los|de|del|van|van der|van den|von|der|den|la|le|da|dos|das|di|bin|ibn|al|el|y|i|e|ter|zu|af)"
+_JOINER = (
+    r"(?:de la|de las|de los|de|del|van|van der|van den|von|der|den|la|le|da|dos|das|di|bin|ibn|al|el|y|i|e|ter|zu|af)"
+)
 _REST = rf"(?:[ \t]+(?:{_JOINER}[ \t]+)?(?:{_TOKEN}\.?|{_INITIAL})){{0,4}}"
 _SEQUENCE = rf"{_TOKEN}{_REST}"
 # "LAST, FIRST M." after a label; elsewhere a comma parts two things.
@@ -42,7 +44,9 @@ _INTRODUCED = re.compile(
     rf"\b(?i:name is|name's|named|called|known as|i am|i'm|this is|goes by|nicknamed|se llama|me llamo|under the name)"
     rf"[ \t]+(?P<phi>{_SEQUENCE})"
 )
-_NAME_IS = re.compile(r"\b(?i:my|maiden|last|first|middle|full|her|his|patient's) (?i:name) (?:is|was) (?P<phi>[^\W\d_]+)")
+_NAME_IS = re.compile(
+    r"\b(?i:my|maiden|last|first|middle|full|her|his|patient's) (?i:name) (?:is|was) (?P<phi>[^\W\d_]+)"
+)
 _NAME_ASKED = re.compile(rf"\b[Nn]ame\?[ \t\n]+(?:[A-Z]\w+:[ \t]*)?(?P<phi>{_SEQUENCE})")
 _INTRODUCTIONS = ("name", "call", "known as", "i am", "i'm", "this is", "goes by", "llam")
 _PARTICLES = ("de", "del", "la", "van", "von", "di", "da", "le", "el", "al", "ten", "ter")
@@ -58,23 +62,35 @@ _AFTER_LABEL = re.compile(rf"{_BEFORE}(?P<phi>(?:[{_UPPER}]\.[ \t]*a?[ \t]*)?(?:
 # After these stands a name and nothing else.
 _SURE_LABELS = tuple(
     label.replace("-", " ")
-    for label in (
-        "name surname nombre apellido apellidos médico medico autor responsable-clínico remitido-por physician provider"
-        " attending attending-md surgeon radiologist pcp next-of-kin nok guarantor author dictator transcriptionist"
-        " interpreter technologist emergency-contact"
-    ).split()
+    for label in ["name", "surname", "nombre", "apellido", "apellidos", "médico", "medico", "autor", "responsable-clínico", "remitido-por", "physician", "provider", "attending", "attending-md", "surgeon", "radiologist", "pcp", "next-of-kin", "nok", "guarantor", "author", "dictator", "transcriptionist", "interpreter", "technologist", "emergency-contact"]
 )
 # After these it may also be what the person says or has.
-_LOOSE_LABELS = ("patient", "pt", "client", "doctor", "nurse", "contact", "insured", "cc", "attn", "resident", "fellow", "consultant")
+_LOOSE_LABELS = (
+    "patient",
+    "pt",
+    "client",
+    "doctor",
+    "nurse",
+    "contact",
+    "insured",
+    "cc",
+    "attn",
+    "resident",
+    "fellow",
+    "consultant",
+)
 _SPANISH = {
     "name, after a Spanish title": re.compile(rf"\b{_SPANISH_TITLES}(?:\.|(?<=[aª])\b)[ \t]*(?P<phi>{_SEQUENCE})"),
 }
 _TRUSTED = ("name, after a title", "name, after a Spanish title", "name, with a degree")
+_SERIES = re.compile(rf"{_TOKEN}(?:, {_TOKEN})*,? (?:and|y) {_TOKEN}|{_TOKEN}(?:, {_TOKEN}){{2,}}")
 _RUN = re.compile(rf"[{_UPPER}](?<![\w@.].)[\w'’`-]*(?:[ \t]+(?:{_JOINER}[ \t]+)?(?:{_TOKEN}|{_INITIAL}))*")
 _SMALL = re.compile(r"\b[a-zß-öø-ÿ][\w'’-]*")
 _CAPITAL = re.compile(rf"[{_UPPER}](?<!\w.)[\w'’`-]*")
 _WORD = re.compile(r"[^\W\d_][\w'’`-]*")
-_LISTED_CAPITALS = re.compile(rf"(?P<last>[{_UPPER}](?<!\w.)['’\w-]+),[ \t]*(?P<first>[{_UPPER}]['’\w-]+)(?:[ \t]+[{_UPPER}]\b\.?)?")
+_LISTED_CAPITALS = re.compile(
+    rf"(?P<last>[{_UPPER}](?<!\w.)['’\w-]+),[ \t]*(?P<first>[{_UPPER}]['’\w-]+)(?:[ \t]+[{_UPPER}]\b\.?)?"
+)
 _NOUN = re.compile(r"(?:['’]s)?[ \t]+([^\W\d_]+)")
 _SURE_NOUNS = ("disease", "syndrome", "sign", "tumor", "tumour", "lymphoma", "palsy", "phenomenon")
 _SPANISH_WORDS = re.compile(r"\b(?:el|la|los|las|que|con|por|del|una|paciente|años|se)\b", re.IGNORECASE)
@@ -105,11 +121,14 @@ def find_names(text: str) -> Iterator[Finding]:
         for match in _WITH_DEGREE.finditer(text, *window):
             yield from _trimmed(text, *match.span("phi"), rule="name, with a degree", trusted=True)
     for match in _BY.finditer(text):
-        signed = not match[0][0].lower() in "bp" or _DONE.search(text, max(0, match.start() - 32), match.start())
+        signed = match[0][0].lower() not in "bp" or _DONE.search(text, max(0, match.start() - 32), match.start())
         if signed:
             yield from _trimmed(text, *match.span("phi"), rule="name, signed by", trusted=False)
     yield from _labelled_names(text)
     yield from _listed_names(text)
+    yield from _series(text)
+    if text.islower():
+        yield from _small_names(text)
 
 
 def _labelled_names(text: str) -> Iterator[Finding]:
@@ -164,7 +183,7 @@ def _trimmed(text: str, start: int, end: int, *, rule: str, trusted: bool) -> It
     kept = start
     for number, word in enumerate(words):
         lower = _stem(word[0])
-        is_joiner = number > 0 and word[0][0].islower() or trusted and number == 0 and lower in _PARTICLES
+        is_joiner = (number > 0 and word[0][0].islower()) or (trusted and number == 0 and lower in _PARTICLES)
         is_initial = len(lower) == 1 and word[0].isupper() and (number > 0 or trusted)
         is_surname = trusted and number < 2 and lower in lexicon.words_of("last")
         if lower in lexicon.STRUCTURE and not (is_joiner or is_initial or is_surname):
@@ -195,7 +214,7 @@ def _begins_a_name(lower: str, following: list[re.Match[str]]) -> bool:
     if lower in lexicon.words_of("words"):
         return lower in known and bool(following) and _stem(following[0][0]) in known - lexicon.words_of("words")
     # A word that no list has is more likely a name than not, unless it stands alone.
-    return lower in known or bool(following) and _stem(following[0][0]) not in lexicon.STRUCTURE
+    return lower in known or (bool(following) and _stem(following[0][0]) not in lexicon.STRUCTURE)
 
 
 def _stem(word: str) -> str:
@@ -221,19 +240,45 @@ def _listed_names(text: str) -> Iterator[Finding]:
                 continue
             is_clear = lower in clear
             stop = number + 1
-            while stop < len(tokens) and stop - number < 4 and _may_follow(tokens[stop][0], strict=not is_clear):
+            while stop < len(tokens) and stop - number < 4 and _may_follow(tokens[stop][0], strict=not is_clear or token[0].isupper()):
                 stop += 1
             surname = tokens[stop - 1][0].lower() if stop > number + 1 else ""
             if is_eponym(text, tokens[stop - 1].end(), surname or lower, alone=not surname):
                 number = stop
                 continue
             known = len(surname) == 1 or surname in last or surname in first
-            if (is_clear and (surname or not token[0].isupper() or len(token[0]) > 3)) or (surname and known and surname not in words):
+            if (is_clear and (surname or not token[0].isupper() or len(token[0]) > 3)) or (
+                surname and known and surname not in words
+            ):
                 end = tokens[stop - 1].end()
                 if len(surname) == 1 and text[end : end + 1] == ".":
                     end += 1
                 yield Finding(token.start(), end, "name", "name, listed")
             number = stop
+
+
+def _series(text: str) -> Iterator[Finding]:
+    """Yield the members of an enumeration of which half are known as names: "Romi, Erik and Amy"."""
+    for match in _SERIES.finditer(text):
+        members = [(word, _stem(word[0])) for word in _CAPITAL.finditer(text, *match.span())]
+        known = lexicon.names() - lexicon.plain_words() - lexicon.EPONYMS
+        if 2 * sum(stem in known for _, stem in members) >= len(members):
+            for word, stem in members:
+                if stem not in lexicon.plain_words() and not is_eponym(text, word.end(), stem, alone=False):
+                    yield Finding(word.start(), word.end(), "name", "name, in a series")
+
+
+def _small_names(text: str) -> Iterator[Finding]:
+    """Yield given names, with a surname after them, in a text without capitals, as people type and recognisers of speech write."""
+    words = list(_SMALL.finditer(text))
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if _stem(word[0]) in lexicon.clear_first_names():
+            end = word.end()
+            if following is not None and following.start() == end + 1:
+                surname = _stem(following[0])
+                if surname in lexicon.words_of("last") and surname not in lexicon.plain_words():
+                    end = following.end()
+            yield Finding(word.start(), end, "name", "name, listed, in small letters")
 
 
 def _foreign_names(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
@@ -250,19 +295,19 @@ def _foreign_names(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
     if any(token[0].isupper() and len(token[0]) > 1 for token in tokens):
         return
     end = tokens[-1].end()
-    known = stems[0] in lexicon.names() or stems[-1] in lexicon.names() and len(stems[-1]) > 1
+    known = stems[0] in lexicon.names() or (stems[-1] in lexicon.names() and len(stems[-1]) > 1)
     foreign = not text.isascii() and not is_spanish(text) and any(not stem.isascii() for stem in stems)
     initialled = len(tokens) == 3 and len(stems[1]) == 1 and len(stems[2]) > 1
-    if (foreign or (known and (initialled or (len(tokens) > 1 and stems[-1] in lexicon.words_of("last"))))) and not is_eponym(
-        text, end, stems[-1], alone=len(tokens) == 1
-    ):
+    if (
+        foreign or (known and (initialled or (len(tokens) > 1 and stems[-1] in lexicon.words_of("last"))))
+    ) and not is_eponym(text, end, stems[-1], alone=len(tokens) == 1):
         yield Finding(tokens[0].start(), end, "name", "name, by its form")
 
 
 def _may_follow(word: str, *, strict: bool) -> bool:
     """Say whether a word may go on a name that a given name has begun."""
     lower = _stem(word)
-    if lower in lexicon.STRUCTURE or len(lower) == 1 and word.islower():
+    if lower in lexicon.STRUCTURE or (len(lower) == 1 and word.islower()):
         return len(lower) == 1 and word.isupper()
     if word.islower():
         return False

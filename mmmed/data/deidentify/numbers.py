@@ -36,10 +36,27 @@ _NET = (
 )
 
 _CONTACTS = (
-    rule("phone, Spanish", "phone", r"(?P<phi>[6-9](?<![\d./-][6-9])\d{2}(?:[ .]\d{2}[ .]\d{2}[ .]\d{2}|[ .]\d{3}[ .]?\d{3})(?![\d/-]))", flags=0),
-    rule("phone, before its place", "phone", r"(?P<phi>[+(\d](?<!\d.)[\d ()]{6,18}\d(?:-\d{2,4})?)-(?:[Oo]ffice|[Ff]ax|[Hh]ome|[Ww]ork|[Mm]obile|[Cc]ell)\b", flags=0),
-    rule("ip v4", "ip_address", r"(?P<phi>\d(?<![\d.]\d)\d{0,2}(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3})(?!\.?\d)", flags=0),
-    rule("ip v6", "ip_address", r"(?P<phi>[0-9a-fA-F](?<![\w:].)[0-9a-fA-F]{0,3}(?::[0-9a-fA-F]{1,4}){4,7}(?![\w:]))", flags=0),
+    rule(
+        "phone, Spanish",
+        "phone",
+        r"(?P<phi>[6-9](?<![\d./-][6-9])\d{2}(?:[ .]\d{2}[ .]\d{2}[ .]\d{2}|[ .]\d{3}[ .]?\d{3})(?![\d/-]))",
+        flags=0,
+    ),
+    rule(
+        "phone, before its place",
+        "phone",
+        r"(?P<phi>[+(\d](?<!\d.)[\d ()]{6,18}\d(?:-\d{2,4})?)-(?:[Oo]ffice|[Ff]ax|[Hh]ome|[Ww]ork|[Mm]obile|[Cc]ell)\b",
+        flags=0,
+    ),
+    rule(
+        "ip v4", "ip_address", r"(?P<phi>\d(?<![\d.]\d)\d{0,2}(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3})(?!\.?\d)", flags=0
+    ),
+    rule(
+        "ip v6",
+        "ip_address",
+        r"(?P<phi>[0-9a-fA-F](?<![\w:].)[0-9a-fA-F]{0,3}(?::[0-9a-fA-F]{1,4}){4,7}(?![\w:]))",
+        flags=0,
+    ),
     rule("mac", "device", r"(?P<phi>[0-9a-fA-F](?<!\w.)[0-9a-fA-F](?:[:-][0-9a-fA-F]{2}){5}\b)", flags=0),
     rule("fax, labelled", "fax", r"\bfax\b[^\d+(\n]{0,20}\n?\s*(?P<phi>\+?\s?\(?\d[\d ().-]{5,18}\d)", needs="fax"),
     rule(
@@ -55,13 +72,23 @@ _CONTACTS = (
         r"(?P<phi>[+0](?<!\w.)(?:(?<=\+)|0)\d{1,3}[ .-]?(?:\(0\)[ .-]?)?\d(?:[ .()-]{0,2}\d){6,11})(?!\d)",
         flags=0,
     ),
-    rule("phone, trunk zero", "phone", r"(?P<phi>0(?<![\d./-]0)\d{1,4}[ -]\d{2,4}(?:[ -]\d{2,4}){1,3}(?!\d|[./-]\d))", flags=0),
+    rule(
+        "phone, trunk zero",
+        "phone",
+        r"(?P<phi>0(?<![\d./-]0)\d{1,4}[ -]\d{2,4}(?:[ -]\d{2,4}){1,3}(?!\d|[./-]\d))",
+        flags=0,
+    ),
     rule(
         "phone, labelled",
         "phone",
         rf"\b{_PHONE_WORDS}\b\.?[^\d+(\n]{{0,25}}\n?[ \t]*(?P<phi>\+?\(?\d(?:[ ().-]{{0,2}}\d){{6,13}})(?![\d/])",
     ),
-    rule("phone, seven digits", "phone", rf"(?P<phi>\d(?<![\d./-]\d)(?<!\+\d)\d\d(?<!19\d)(?<!20\d)[- ]\d{{4}}(?![\d./%-])){_NO_UNIT}", flags=0),
+    rule(
+        "phone, seven digits",
+        "phone",
+        rf"(?P<phi>\d(?<![\d./-]\d)(?<!\+\d)\d\d(?<!19\d)(?<!20\d)[- ]\d{{4}}(?![\d./%-])){_NO_UNIT}",
+        flags=0,
+    ),
     rule("phone, pairs", "phone", r"(?P<phi>\d(?<![\d./-]\d)\d-\d{2}-\d{2}-\d{2}(?![\d./-]))", flags=0),
     rule(
         "phone, groups",
@@ -85,7 +112,12 @@ _RECORDS = (
         r"(?P<phi>[A-HJ-NPR-Z0-9](?<!\w.)(?=[A-Z]*\d)(?=\d*[A-Z])[A-HJ-NPR-Z0-9]{16}\b)",
         flags=0,
     ),
-    rule("spaced college number", "licence", r"\bN[º°o]\.?\s?Col(?:egiado)?\b\W{0,4}(?P<phi>\d[\d ]{3,14}\d)", needs="col"),
+    rule(
+        "spaced college number",
+        "licence",
+        r"\bN[º°o]\.?\s?Col(?:egiado)?\b\W{0,4}(?P<phi>\d[\d ]{3,14}\d)",
+        needs="col",
+    ),
     rule("spaced insurance number", "health_plan", r"\bNASS\b\W{0,4}(?P<phi>\d[\d /]{5,16}\d)", needs="nass"),
     rule("iban", "account", r"(?P<phi>[A-Z](?<!\w.)[A-Z]\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,4})?\b)", flags=0),
     rule("uid", "identifier", r"(?P<phi>[0-2](?<![\d.]\d)(?:\.\d+){6,}(?![\d.]))", flags=0, needs="."),
@@ -93,12 +125,19 @@ _RECORDS = (
     rule(
         "letters and digits",
         "identifier",
-        r"(?P<phi>\#?[A-Z](?<![\w.-].)(?!CT\d|SRCTN|MID|MC\d|CD\d|PT\d)[A-Z]{0,4}[- ]?\d{5,}(?:-\d+)*(?!\w))",
+        r"(?P<phi>\#?[A-Z](?<![\w.-].)(?!CT\d|SRCTN|MID|MC\d|CD\d|PT\d)[A-Z]{0,4}-?\d{5,}(?:-\d+)*(?!\w))",
         flags=0,
     ),
-    rule("letters and digits, hyphenated", "identifier", r"(?P<phi>\#?[A-Z](?<![\w.-].)[A-Z]{1,4}-\d{4,}(?!\w))", flags=0),
+    rule(
+        "letters and digits, hyphenated", "identifier", r"(?P<phi>\#?[A-Z](?<![\w.-].)[A-Z]{1,4}-\d{4,}(?!\w))", flags=0
+    ),
     rule("digits and letters", "identifier", r"(?P<phi>\#?\d(?<![\w.-]\d)\d{3,}-?[A-Z]{2,5}(?!\w))", flags=0),
-    rule("hyphenated digits", "identifier", rf"(?P<phi>\#?\d(?<![\w./-]\d)(?!\d\d-\d{{2,3}}(?!\d|-))\d{{2,}}(?:-\d{{2,}}){{1,3}}(?![\w/-])){_NO_UNIT}", flags=0),
+    rule(
+        "hyphenated digits",
+        "identifier",
+        rf"(?P<phi>\#?\d(?<![\w./-]\d)(?!\d\d-\d{{2,3}}(?!\d|-))\d{{2,}}(?:-\d{{2,}}){{1,3}}(?![\w/-])){_NO_UNIT}",
+        flags=0,
+    ),
     rule("numbered", "identifier", r"(?P<phi>\#(?<!\w.)\s?\d{4,}\b)", flags=0),
     rule("long number", "identifier", rf"(?P<phi>\d(?<![\w.,$€/-]\d)\d{{6,18}}(?![\w,]|\.\d)){_NO_UNIT}", flags=0),
 )
@@ -120,7 +159,9 @@ _LABELLED = re.compile(
     rf"\b(?:{'|'.join(f'(?P<{kind}>{labels})' for kind, labels in _LABELS.items())})\b{_GAP}{_VALUE}", re.IGNORECASE
 )
 # Words that need a sign after them, since they also stand before ordinary numbers: "code 1234", "in case 12a".
-_WEAK = re.compile(r"(?i:id|identifier|confirmation|ticket|code|key|number|no|unit|order|exam|visit|study|site|group|plan|card|lot)(?: id| no| number)?\b[ \t]*[.:#=(]")
+_WEAK = re.compile(
+    r"(?i:id|identifier|confirmation|ticket|code|key|number|no|unit|order|exam|visit|study|site|group|plan|card|lot)(?: id| no| number)?\b[ \t]*[.:#=(]"
+)
 # Four digits with little between them: whatever the rules want has that.
 _DIGITS = re.compile(r"\d\D{0,2}\d\D{0,2}\d\D{0,2}\d|[:#] ?\d{2}|[A-Z]-?\d{3}")
 _NETLIKE = re.compile(r"@|://|\.(?i:com|org|net|edu|gov|info|biz|io|uk|[a-z]+/)(?<!\.)|[wW]{3}\.|[\[(](?i:at)[\])]")

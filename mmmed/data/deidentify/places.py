@@ -62,7 +62,12 @@ _NUMBERED = (
         rf"[ \t]+(?:{_STREET})\b\.?{_UNIT}?)(?![ \t]*(?:mg|ml|syndrome|disease))",
         flags=0,
     ),
-    rule("address, box", "address", r"(?P<phi>\b(?:P\.?\s?O\.?\s?Box|PSC|Unit|CMR)\s+\d+(?:,?\s*Box\s+\d+)?)", needs="box"),
+    rule(
+        "address, box",
+        "address",
+        r"(?P<phi>\b(?:P\.?\s?O\.?\s?Box|PSC|Unit|CMR)\s+\d+(?:,?\s*Box\s+\d+)?)",
+        needs="box",
+    ),
 )
 _CODED = (
     rule(
@@ -87,7 +92,12 @@ _CODED = (
     ),
 )
 _CODE = re.compile(r"\d{4}")
-_STATE = rule("town and state", "place", rf"(?P<phi>(?:\b{_WORD}[ \t]+){{0,2}}\b[A-Z][a-z]+),[ \t]+(?:{_STATES})\b(?![\w'])", flags=0)
+_STATE = rule(
+    "town and state",
+    "place",
+    rf"(?P<phi>(?:\b{_WORD}[ \t]+){{0,2}}\b[A-Z][a-z]+),[ \t]+(?:{_STATES})\b(?![\w'])",
+    flags=0,
+)
 _STATE_CODE = re.compile(rf",[ \t]+(?:{_STATES})\b")
 _SPANISH = (
     rule(
@@ -104,7 +114,9 @@ _SPANISH = (
         flags=0,
     ),
 )
-_TOWN = re.compile(rf"\b(?:{_CITIES})\b(?!\s+(?:virus|criteria|classification|score|protocol|heart|sign))(?:,? (?:{_STATES})\b)?")
+_TOWN = re.compile(
+    rf"\b(?:{_CITIES})\b(?!\s+(?:virus|criteria|classification|score|protocol|heart|sign))(?:,? (?:{_STATES})\b)?"
+)
 _TOWN_BEGINNINGS = frozenset(re.findall(r"(?:^|\|)([A-ZÀ-Þ][^\W\d_]*)", _CITIES))
 _CAPITAL = re.compile(r"\b[A-ZÀ-Þ][^\W\d_]*")
 _LINE = re.compile(r"[^\n;]{3,100}?(?=\.?[ \t]*(?:\n|$|;|\. ))")

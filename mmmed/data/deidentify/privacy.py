@@ -46,8 +46,6 @@ def guarded(sources: Sequence[Source], privacy: Privacy | None, audit: Audit) ->
     from mmmed.data.deidentify.gate import Gate
 
     return [
-        Gate(source, privacy, audit)
-        if privacy.sources == "all" or source.name in exposed
-        else source
+        Gate(source, privacy, audit) if privacy.sources == "all" or source.name in exposed else source
         for source in sources
     ]

@@ -23,6 +23,7 @@ LANGUAGE = "en"
 """What Presidio files the recognisers under. The rules read English and Spanish alike."""
 
 _RULE = "rule"
+_KINDS = list(KINDS)
 
 # Presidio tells at every start which recognisers it has; warnings still pass.
 logging.getLogger("presidio-analyzer").setLevel(logging.WARNING)
@@ -107,5 +108,5 @@ def engine(mode: Mode) -> AnalyzerEngine:
 
 def analyse(text: str, mode: Mode) -> Iterator[Finding]:
     """Yield what the recognisers find in one text."""
-    for result in engine(mode).analyze(text, language=LANGUAGE):
+    for result in engine(mode).analyze(text, language=LANGUAGE, entities=_KINDS):
         yield as_finding(result)

@@ -35,7 +35,9 @@ def _read(path: Path) -> bytes:
     try:
         return _checked(path.read_bytes().strip(), origin=str(path))
     except OSError as error:
-        raise ConfigError(f"privacy key {path} cannot be read ({error.strerror}); name a file with the secret") from error
+        raise ConfigError(
+            f"privacy key {path} cannot be read ({error.strerror}); name a file with the secret"
+        ) from error
 
 
 def _checked(secret: bytes, *, origin: str) -> bytes:

@@ -20,8 +20,8 @@ _WEEKS = 52
 
 # Enough to hide in; the rarest of the lists would be conspicuous.
 _FREQUENT = 300
-_TOWNS = "Ashgrove Brookvale Cedarton Dunmere Eastmoor Fairholt Glenrock Highmead Larkfield Millbrook Northfield Oakdale".split()
-_STREETS = "Alder Birch Cedar Elm Fir Hawthorn Juniper Larch Maple Oak Poplar Rowan Spruce Willow".split()
+_TOWNS = ["Ashgrove", "Brookvale", "Cedarton", "Dunmere", "Eastmoor", "Fairholt", "Glenrock", "Highmead", "Larkfield", "Millbrook", "Northfield", "Oakdale"]
+_STREETS = ["Alder", "Birch", "Cedar", "Elm", "Fir", "Hawthorn", "Juniper", "Larch", "Maple", "Oak", "Poplar", "Rowan", "Spruce", "Willow"]
 
 
 class Surrogates:
@@ -79,9 +79,9 @@ class Surrogates:
 
     def _same_form(self, original: str) -> str:
         """Other digits for digits, other letters for letters."""
-        stream = self._stream("form", original, len(original))
-        made = "".join(_like(character, byte) for character, byte in zip(original, stream, strict=True))
-        return made if made != original else "".join(_like(character, 7) for character in original)
+        # "#123" and "123" are one number.
+        stream = iter(self._stream("form", "".join(filter(str.isalnum, original)), len(original)))
+        return "".join(_like(character, next(stream)) if character.isalnum() else character for character in original)
 
     def _phone(self, original: str) -> str:
         # 555 is no area code, and its last four digits reach nobody.

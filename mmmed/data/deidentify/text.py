@@ -13,7 +13,16 @@ from mmmed.errors import PrivacyError
 
 # Shorter ones are years, doses and room numbers everywhere else.
 _SHORTEST_VALUE = 5
-_VALUES: tuple[Kind, ...] = ("record_number", "accession", "health_plan", "account", "licence", "identifier", "ssn", "device")
+_VALUES: tuple[Kind, ...] = (
+    "record_number",
+    "accession",
+    "health_plan",
+    "account",
+    "licence",
+    "identifier",
+    "ssn",
+    "device",
+)
 
 
 class Cleaned(NamedTuple):
@@ -69,7 +78,9 @@ def clean(
 
 def _find_together(texts: Sequence[str], *, mode: Mode, known: Sequence[str]) -> list[list[Finding]]:
     found = [without_overlap(analyse(text, mode)) for text in texts]
-    names = {text[one.start : one.end] for text, some in zip(texts, found, strict=True) for one in some if one.kind == "name"}
+    names = {
+        text[one.start : one.end] for text, some in zip(texts, found, strict=True) for one in some if one.kind == "name"
+    }
     listed = "\n".join(sorted(names))
     whole = [Finding(0, len(listed), "name", "")] if listed else []
     values = _values(texts, found, known)
@@ -82,7 +93,7 @@ def _find_together(texts: Sequence[str], *, mode: Mode, known: Sequence[str]) ->
 
 
 def _values(texts: Sequence[str], found: Sequence[Sequence[Finding]], known: Sequence[str]) -> dict[str, Kind]:
-    values: dict[str, Kind] = {value: "identifier" for value in known}
+    values: dict[str, Kind] = dict.fromkeys(known, "identifier")
     if len(texts) > 1:
         for text, some in zip(texts, found, strict=True):
             values |= {text[one.start : one.end].lstrip("#"): one.kind for one in some if one.kind in _VALUES}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import struct
 import warnings
 import zlib
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from mmmed.errors import ImageError
 from mmmed.processing.image import MOST_PIXELS
@@ -19,9 +21,13 @@ from mmmed.processing.image import MOST_PIXELS
 MOST_FRAMES = 4096
 """Frames that one object may hold; cine loops have hundreds."""
 
+# Its warnings quote values, which may be names.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
 # pydicom converts values when they are asked for, so a damaged file may raise any of these at any access.
 _FAULTS = (
     InvalidDicomError,
+    BytesLengthException,
     OSError,
     EOFError,
     ValueError,
@@ -55,10 +61,10 @@ def dicom_faults(path: Path) -> Iterator[None]:
     except ImageError:
         raise
     except _FAULTS as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ImageError(
-            f"DICOM file {path} cannot be read ({reason}); fetch it again or remove its record"
-        ) from error
+        # What pydicom quotes may be bytes of the file, or a name out of it.
+        told = re.sub(r"""b?(?P<mark>['"]).*?((?P=mark)|$)""", "…", " ".join(str(error).split()))
+        reason = "".join(character for character in told if character.isprintable())[:120] or type(error).__name__
+        raise ImageError(f"DICOM file {path} cannot be read ({reason}); fetch it again or remove its record") from error
 
 
 def read_dataset(path: Path, *, pixels: bool = True) -> Dataset:
