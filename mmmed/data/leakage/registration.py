@@ -7,6 +7,7 @@ place in most blocks, while text burned into a copy spoils only those it covers.
 Letters in tensor names: P pairs, S side of a thumbnail, X pixels of it, 6 the numbers of an affine map.
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -55,8 +56,10 @@ class _View(NamedTuple):
 
     def through(self, maps_P23: Tensor) -> "_View":
         """What is seen through maps; outside the picture nothing is."""
-        grid = functional.affine_grid(maps_P23, list(self.both_P2SS.shape), align_corners=False)
-        return _View(functional.grid_sample(self.both_P2SS, grid, align_corners=False))
+        side = self.both_P2SS.shape[-1]
+        grid_PX2 = _places(side) @ maps_P23.transpose(1, 2)
+        grid_PSS2 = grid_PX2.view(-1, side, side, 2)
+        return _View(functional.grid_sample(self.both_P2SS, grid_PSS2, align_corners=False))
 
 
 def agreement(thumbnails_NSS: Tensor, pairs: Candidates) -> Tensor:
@@ -77,7 +80,7 @@ def _agreement(thumbnails_NSS: Tensor, first_P: Tensor, second_P: Tensor, maps_P
     left = torch.arange(len(first_P))
     for stage in _STAGES:
         # Pairs come in order, so that the same few pictures stand in many pairs of a chunk.
-        needed, place = torch.cat([first_P[left], second_P[left]]).unique(return_inverse=True)
+        needed, place = torch.unique(torch.cat([first_P[left], second_P[left]]), return_inverse=True)
         views = _view(thumbnails_NSS[needed], side=stage.side)
         copy, other = (views.of(each) for each in place.chunk(2))
         maps_P23 = registered(copy, other, maps_P23, rounds=stage.rounds)
@@ -88,6 +91,14 @@ def _agreement(thumbnails_NSS: Tensor, first_P: Tensor, second_P: Tensor, maps_P
         if len(left) == 0:
             break
     return scores_P
+
+
+@functools.cache
+def _places(side: int) -> Tensor:
+    """Where pixels lie in the square [-1, 1]² (X, 3), as x, y and 1."""
+    place_S = (torch.arange(side) * 2 + 1) / side - 1
+    y_SS, x_SS = torch.meshgrid(place_S, place_S, indexing="ij")
+    return torch.stack([x_SS, y_SS, torch.ones_like(x_SS)], -1).flatten(0, 1)
 
 
 def _view(pictures_PSS: Tensor, *, side: int) -> _View:
