@@ -5,7 +5,8 @@
 Every set is cut in two by a hash of the record: rules were written while looking at the one half, the other was only
 counted. A labelled identifier is found if every word of it is covered, titles ("Mr.") and labels ("Patient ID:") aside;
 a finding is right if it touches anything that is labelled, of whatever type. Dates without a day or a
-month (years, "last week") are no identifiers under Safe Harbor and are not asked for, nor are states, countries, professions and ages under 90.
+month (years, "last week") are no identifiers under Safe Harbor and are not asked for, nor are states, countries,
+professions and ages under 90.
 `--misses` writes what was missed and what was taken wrongly to a file of yours: it quotes the notes.
 """
 
@@ -40,15 +41,19 @@ TYPES = {
     "date": "DATE DATE_TIME FECHAS",
     "phone": "PHONE PHONE_NUMBER FAX_NUMBER NUMERO_TELEFONO NUMERO_FAX",
     "email": "EMAIL EMAIL_ADDRESS CORREO_ELECTRONICO",
-    "identifier": "MRN MEDICAL_RECORD_NUMBER HEALTH_PLAN_ID HEALTH_PLAN_BENEFICIARY_NUMBER SSN SOCIAL_SECURITY_NUMBER US_SSN"
-    " UNIQUE_IDENTIFIER ACCOUNT_NUMBER CREDIT_CARD IBAN_CODE US_DRIVER_LICENSE IP_ADDRESS DOMAIN_NAME ID_SUJETO_ASISTENCIA"
+    "identifier": "MRN MEDICAL_RECORD_NUMBER HEALTH_PLAN_ID HEALTH_PLAN_BENEFICIARY_NUMBER SSN SOCIAL_SECURITY_NUMBER "
+    "US_SSN"
+    " UNIQUE_IDENTIFIER ACCOUNT_NUMBER CREDIT_CARD IBAN_CODE US_DRIVER_LICENSE IP_ADDRESS DOMAIN_NAME "
+    "ID_SUJETO_ASISTENCIA"
     " ID_TITULACION_PERSONAL_SANITARIO ID_ASEGURAMIENTO ID_CONTACTO_ASISTENCIAL ID_EMPLEO_PERSONAL_SANITARIO",
-    "place": "GEOGRAPHIC_LOCATION HOSPITAL STREET_ADDRESS CITY ZIP ZIP_CODE GPE TERRITORIO CALLE INSTITUCION CENTRO_SALUD",
+    "place": "GEOGRAPHIC_LOCATION HOSPITAL STREET_ADDRESS CITY ZIP ZIP_CODE GPE TERRITORIO CALLE INSTITUCION "
+    "CENTRO_SALUD",
 }
 TYPE_OF = {label: kind for kind, labels in TYPES.items() for label in labels.split()}
 # Words inside labelled spans that identify nobody.
 _ASIDE = re.compile(
-    r"(?i:mr|mrs|ms|miss|dr|dra|prof|don|doña|d|patient|id|case|site|number|no|de|del|of|the|and|nan|of|años|año|last|next|this|early|late)"
+    r"(?i:mr|mrs|ms|miss|dr|dra|prof|don|doña|d|patient|id|case|site|number|no|de|del|of|the|and|nan|of"
+    r"|años|año|last|next|this|early|late)"
 )
 _MONTH = re.compile(r"(?i:\b(?:jan|ene|feb|mar|apr|abr|may|jun|jul|aug|ago|sep|set|oct|nov|dec|dic)[a-z]{0,7}\b)")
 
@@ -131,7 +136,7 @@ def table(tallies: dict[tuple[str, str], Tally]) -> str:
     kinds = (*ASKED, "place")
     lines = ["| set | half | " + " | ".join(kinds) + " | precision |", "| --- " * (len(kinds) + 3) + "|"]
     for (name, half), tally in sorted(tallies.items()):
-        cells = [f"{tally.recall(kind):.3f} ({tally.asked[kind]})" if tally.asked[kind] else "–" for kind in kinds]
+        cells = [f"{tally.recall(kind):.3f} ({tally.asked[kind]})" if tally.asked[kind] else "-" for kind in kinds]
         lines.append(f"| {name} | {half} | {' | '.join(cells)} | {tally.precision():.3f} |")
     for half in ("seen", "held out"):
         chosen = [tally for (_, each), tally in tallies.items() if each == half]

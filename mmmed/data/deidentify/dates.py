@@ -8,8 +8,34 @@ from mmmed.data.deidentify.entities import Finding
 from mmmed.data.deidentify.rules import around
 
 MONTHS = {
-    "en": ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"],
-    "es": ["enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre", "octubre", "noviembre", "diciembre"],
+    "en": [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ],
+    "es": [
+        "enero",
+        "febrero",
+        "marzo",
+        "abril",
+        "mayo",
+        "junio",
+        "julio",
+        "agosto",
+        "septiembre",
+        "octubre",
+        "noviembre",
+        "diciembre",
+    ],
 }
 _NUMBERS = {
     word: number
@@ -26,17 +52,27 @@ _YEAR = r"(?:19|20)\d{2}"
 
 # Each has named groups year, month, day, of which year or day may be absent.
 _FORMS = {
-    "date, year first": rf"(?<![\d./-])(?P<year>{_YEAR})(?P<gap>[-/.])(?P<month>\d{{1,2}})(?P=gap)(?P<day>\d{{1,2}})(?![\d-]){_TIME}",
-    "date, numeric": rf"(?<![\d./-])(?P<month>\d{{1,2}})(?P<gap>\s?[-/.]\s?)(?P<day>\d{{1,2}})(?P=gap)(?P<year>{_YEAR}|\d{{2}})(?![\d%]|[/-]\d|\.\d){_TIME}",
-    "date, month between": rf"(?<![\w/-])(?P<day>\d{{1,2}})[-/. ](?P<month>{_MONTH})[-/. ](?P<year>{_YEAR}|\d{{2}}(?=\W|$))(?!\d)",
-    "date, day first": rf"(?<![\w/-])(?P<day>\d{{1,2}})(?:st|nd|rd|th|º)?(?:\s+(?:of|de))?\s+(?P<month>{_MONTH})\b\.?(?:,?\s*(?:de[l]?\s+|of\s+)?(?P<year>{_YEAR}))?",
-    "date, month first": rf"\b(?P<month>{_MONTH})\b\.?\s*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b(?!\s?(?:mg|ml|%|cm|mm|:|/))(?:(?:\s*,\s*|\s+(?:of\s+)?)(?:(?P<year>{_YEAR})|'\d{{2}}\b))?",
-    "date, month and year": rf"\b(?P<month>{_MONTH})\b\.?,?\s*(?:de[l]?\s+(?:año\s+)?|of\s+|[-/]\s*)?(?P<year>{_YEAR})\b",
+    "date, year first": rf"(?<![\d./-])(?P<year>{_YEAR})(?P<gap>[-/.])(?P<month>\d{{1,2}})(?P=gap)(?P<day>\d{{1,2}})"
+    rf"(?![\d-]){_TIME}",
+    "date, numeric": rf"(?<![\d./-])(?P<month>\d{{1,2}})(?P<gap>\s?[-/.]\s?)(?P<day>\d{{1,2}})(?P=gap)(?P<year>{_YEAR}"
+    rf"|\d{{2}})(?![\d%]|[/-]\d|\.\d){_TIME}",
+    "date, month between": rf"(?<![\w/-])(?P<day>\d{{1,2}})[-/. ](?P<month>{_MONTH})[-/. ]"
+    rf"(?P<year>{_YEAR}|\d{{2}}(?=\W|$))(?!\d)",
+    "date, day first": rf"(?<![\w/-])(?P<day>\d{{1,2}})(?:st|nd|rd|th|º)?(?:\s+(?:of|de))?\s+(?P<month>{_MONTH})\b\.?"
+    rf"(?:,?\s*(?:de[l]?\s+|of\s+)?(?P<year>{_YEAR}))?",
+    "date, month first": rf"\b(?P<month>{_MONTH})\b\.?\s*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b"
+    rf"(?!\s?(?:mg|ml|%|cm|mm|:|/))(?:(?:\s*,\s*|\s+(?:of\s+)?)(?:(?P<year>{_YEAR})|'\d{{2}}\b))?",
+    "date, month and year": rf"\b(?P<month>{_MONTH})\b\.?,?\s*(?:de[l]?\s+(?:año\s+)?|of\s+|[-/]\s*)?"
+    rf"(?P<year>{_YEAR})\b",
     "date, numeric month and year": rf"(?<![\d./-])(?P<month>0?[1-9]|1[0-2])(?P<gap>[-/])(?P<year>{_YEAR})(?![\d/-])",
-    "date, without year": r"\b(?:on|dated?|since|until|by|from|el|d[ií]a|desde|hasta|fecha)\s+(?P<month>\d{1,2})(?P<gap>/)(?P<day>\d{1,2})(?![\d/%.])",
-    "date, compact": rf"\b(?:dob|date|born|birth)\b\W{{0,4}}(?P<year>{_YEAR})(?P<month>0[1-9]|1[0-2])(?P<day>[0-3]\d)(?!\d)",
-    "month": rf"\b(?:in|since|until|till|last|this|next|past|early|late|mid|by|during|through|from|between|and|en|desde|hasta)[ -](?:(?:early|late|mid|the|of)[ -])*(?P<month>{_LONG})\b(?!\s+\d)",
-    "month, Spanish": rf"\b(?:de|a|en|desde|hasta|mes)[ ](?:(?:principios|mediados|finales|mes)?[ ]?(?:de )?)?(?P<month>{'|'.join(MONTHS['es'])})\b",
+    "date, without year": r"\b(?:on|dated?|since|until|by|from|el|d[ií]a|desde|hasta|fecha)\s+(?P<month>\d{1,2})"
+    r"(?P<gap>/)(?P<day>\d{1,2})(?![\d/%.])",
+    "date, compact": rf"\b(?:dob|date|born|birth)\b\W{{0,4}}(?P<year>{_YEAR})(?P<month>0[1-9]|1[0-2])"
+    r"(?P<day>[0-3]\d)(?!\d)",
+    "month": rf"\b(?:in|since|until|till|last|this|next|past|early|late|mid|by|during|through|from|between|and|en"
+    rf"|desde|hasta)[ -](?:(?:early|late|mid|the|of)[ -])*(?P<month>{_LONG})\b(?!\s+\d)",
+    "month, Spanish": rf"\b(?:de|a|en|desde|hasta|mes)[ ](?:(?:principios|mediados|finales|mes)?[ ]?(?:de )?)?"
+    rf"(?P<month>{'|'.join(MONTHS['es'])})\b",
 }
 _PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _FORMS.items()}
 # Where the words before the date belong to the pattern, the date begins with its month.

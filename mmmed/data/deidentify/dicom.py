@@ -11,7 +11,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from mmmed.data.deidentify.audit import Audit
 from mmmed.data.deidentify.burned_in import RULE, Box, find_text, picture_digest
-from mmmed.data.deidentify.headers import HeaderPolicy, clean_header, declare
+from mmmed.data.deidentify.header_table import HeaderPolicy
+from mmmed.data.deidentify.headers import clean_header, declare
 from mmmed.data.deidentify.privacy import Mode
 from mmmed.data.deidentify.surrogates import Surrogates
 from mmmed.errors import ImageError, OutputError, PrivacyError

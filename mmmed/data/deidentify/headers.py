@@ -1,16 +1,9 @@
-"""DICOM headers without identifiers: the basic profile of PS3.15, as a table of what may stay.
-
-The profile lists what must go. Here a kind of value (its VR) goes unless it is known to be harmless, or the table
-names the attribute; so an attribute that nobody has thought of goes too. Private attributes, overlays and icons go.
-
-Source: DICOM PS3.15, E.1-1 (attributes and actions), E.2 and E.3 (profile and options), CID 7050 (codes).
-"""
+"""DICOM headers without identifiers: every attribute is treated as the table says, and the result is searched."""
 
 import datetime
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -18,111 +11,21 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 
 from mmmed.data.deidentify.audit import Audit
+from mmmed.data.deidentify.header_table import METHODS, Action, HeaderPolicy, action_for, method_codes
 from mmmed.data.deidentify.privacy import Mode
 from mmmed.data.deidentify.surrogates import Surrogates
 from mmmed.data.deidentify.text import clean
 from mmmed.errors import PrivacyError
 
-Action = Literal["keep", "remove", "empty", "code", "uid", "date", "time", "age", "clean", "items"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeaderPolicy:
-    """Which options of the profile are taken.
-
-    Args:
-        dates: `shift` moves all dates of a patient by the same number of days and leaves times of day (retain
-            longitudinal temporal information with modified dates); `remove` empties both.
-        characteristics: Keep sex, age (up to 89), size and weight (retain patient characteristics).
-        devices: Keep manufacturer, model, station and serial numbers (retain device identity).
-        descriptors: `clean` takes identifiers out of descriptions and protocol names, `remove` removes these.
-        uids: `replace` makes new ones, the same for the same original everywhere; `keep` keeps them.
-    """
-
-    dates: Literal["shift", "remove"] = "shift"
-    characteristics: bool = True
-    devices: bool = False
-    descriptors: Literal["clean", "remove"] = "remove"
-    uids: Literal["replace", "keep"] = "replace"
-
-
-# Harmless kinds: numbers and pixels. Texts, names, places, dates and times are not.
-_BY_VR: dict[str, Action] = {
-    **dict.fromkeys(
-        ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "DS", "IS", "AT", "OB", "OW", "OF", "OD", "OL", "OV", "CS"),
-        "keep",
-    ),
-    "UI": "uid",
-    "DA": "date",
-    "DT": "date",
-    "TM": "time",
-    "SQ": "items",
-    "AS": "age",
-}
-_EMPTY = "AccessionNumber StudyID ReferringPhysicianName PatientBirthDate PatientBirthTime FillerOrderNumberImagingServiceRequest"
-_CHARACTERISTICS = "PatientSex PatientAge PatientSize PatientWeight PatientSexNeutered PregnancyStatus SmokingStatus"
-_DEVICES = (
-    "Manufacturer ManufacturerModelName DeviceSerialNumber StationName SoftwareVersions GantryID DetectorID PlateID"
-    " DeviceUID CassetteID DetectorManufacturerName DetectorManufacturerModelName"
-)
-_DESCRIPTORS = (
-    "StudyDescription SeriesDescription ProtocolName ImageComments AcquisitionProtocolDescription DerivationDescription"
-    " RequestedProcedureDescription PerformedProcedureStepDescription AcquisitionComments ContrastBolusAgent"
-)
-_TABLE: dict[str, Action] = {
-    **dict.fromkeys(_EMPTY.split(), "empty"),
-    "PatientName": "code",
-    "PatientID": "code",
-    # Codes that are words of a standard.
-    "CodeValue": "keep",
-    "CodingSchemeDesignator": "keep",
-    "CodeMeaning": "keep",
-    "SpecificCharacterSet": "keep",
-    "PatientOrientation": "keep",
-    "SequenceName": "keep",
-    "ConvolutionKernel": "keep",
-    "LUTExplanation": "keep",
-    "WindowCenterWidthExplanation": "keep",
-    "RescaleType": "keep",
-    "PixelData": "keep",
-    "MagneticFieldStrength": "keep",
-    # Kinds that are harmless elsewhere.
-    "IconImageSequence": "remove",
-    "OriginalAttributesSequence": "remove",
-    "ReferencedPatientSequence": "remove",
-    "OtherPatientIDsSequence": "remove",
-    "RequestAttributesSequence": "remove",
-    "PersonIdentificationCodeSequence": "remove",
-    "ReferencedStudySequence": "remove",
-    "DigitalSignaturesSequence": "remove",
-    "EncryptedAttributesSequence": "remove",
-    "ContentSequence": "remove",
-    "TextObjectSequence": "remove",
-    "GraphicAnnotationSequence": "remove",
-    "ModifiedAttributesSequence": "remove",
-    "PatientInsurancePlanCodeSequence": "remove",
-    "IssuerOfPatientIDQualifiersSequence": "remove",
-    "InstitutionCodeSequence": "remove",
-    "PatientPrimaryLanguageCodeSequence": "remove",
-    "DataSetTrailingPadding": "remove",
-    "TimezoneOffsetFromUTC": "remove",
-}
 _STANDARD_UID = "1.2.840.10008."
 _OLDEST = 89
-_METHODS = {
-    "113100": "Basic Application Confidentiality Profile",
-    "113101": "Clean Pixel Data Option",
-    "113105": "Clean Descriptors Option",
-    "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
-    "113108": "Retain Patient Characteristics Option",
-    "113109": "Retain Device Identity Option",
-    "113110": "Retain UIDs Option",
-}
 # What names the patient or the visit; none of it may be found anywhere in the result.
 _NAMING = (
-    "PatientName PatientID PatientAddress PatientTelephoneNumbers AccessionNumber ReferringPhysicianName InstitutionName"
+    "PatientName PatientID PatientAddress PatientTelephoneNumbers AccessionNumber ReferringPhysicianName "
+    "InstitutionName"
     " PatientMotherBirthName OtherPatientNames OtherPatientIDs InstitutionAddress PerformingPhysicianName OperatorsName"
-    " PhysiciansOfRecord RequestingPhysician PatientBirthName MilitaryRank MedicalRecordLocator NameOfPhysiciansReadingStudy"
+    " PhysiciansOfRecord RequestingPhysician PatientBirthName MilitaryRank MedicalRecordLocator "
+    "NameOfPhysiciansReadingStudy"
 )
 _SHORTEST = 4
 
@@ -148,7 +51,7 @@ def clean_header(
     _clean_meta(dataset, surrogates, policy=policy)
     dataset.PatientIdentityRemoved = "YES"
     dataset.LongitudinalTemporalInformationModified = "MODIFIED" if policy.dates == "shift" else "REMOVED"
-    declare(dataset, *_codes(policy))
+    declare(dataset, *method_codes(policy))
     _refuse_remains(dataset, naming)
 
 
@@ -159,7 +62,7 @@ def declare(dataset: Dataset, *codes: str) -> None:
     for code in codes:
         if code not in said:
             item = Dataset()
-            item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "DCM", _METHODS[code]
+            item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "DCM", METHODS[code]
             items.append(item)
     dataset.DeidentificationMethodCodeSequence = DicomSequence(items)
     dataset.DeidentificationMethod = "mmmed: PS3.15 basic profile, by table"
@@ -170,27 +73,6 @@ def new_uid(uid: str, surrogates: Surrogates) -> str:
     if not uid or uid.startswith(_STANDARD_UID):
         return uid
     return f"2.25.{int(surrogates.token('uid', uid) * 2, 16)}"
-
-
-def action_for(element: DataElement, policy: HeaderPolicy) -> Action:
-    """What happens to one attribute."""
-    if element.tag.is_private or element.tag.group in (0x0004,) or 0x5000 <= element.tag.group <= 0x60FF:
-        return "remove"
-    keyword = element.keyword
-    if keyword in _CHARACTERISTICS.split():
-        if keyword == "PatientAge":
-            return "age" if policy.characteristics else "remove"
-        return "keep" if policy.characteristics else "empty" if keyword == "PatientSex" else "remove"
-    if keyword in _DEVICES.split():
-        return "keep" if policy.devices else "remove"
-    if keyword in _DESCRIPTORS.split():
-        return "clean" if policy.descriptors == "clean" else "remove"
-    if not keyword:
-        return "remove"
-    action = _TABLE.get(keyword) or _BY_VR.get(element.VR, "remove")
-    if action == "uid" and policy.uids == "keep":
-        return "keep"
-    return action
 
 
 def _clean_items(
@@ -278,20 +160,6 @@ def _clean_meta(dataset: Dataset, surrogates: Surrogates, *, policy: HeaderPolic
         meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     if hasattr(dataset, "preamble"):
         dataset.preamble = b"\0" * 128
-
-
-def _codes(policy: HeaderPolicy) -> Iterator[str]:
-    yield "113100"
-    if policy.descriptors == "clean":
-        yield "113105"
-    if policy.dates == "shift":
-        yield "113107"
-    if policy.characteristics:
-        yield "113108"
-    if policy.devices:
-        yield "113109"
-    if policy.uids == "keep":
-        yield "113110"
 
 
 def _naming_words(dataset: Dataset) -> list[str]:

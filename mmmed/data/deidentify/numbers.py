@@ -62,7 +62,8 @@ _CONTACTS = (
     rule(
         "phone, ten digits",
         "phone",
-        r"(?P<phi>[+(\d](?<![\d.-].)(?<=[+(]|\d)(?:(?<=\+)1[-. ]?\(?\d{3}|(?<=1)[-. ]?\(?\d{3}|(?<=\()\d{3}|(?<=\d)\d\d)\)?[-. ]?\s?"
+        r"(?P<phi>[+(\d](?<![\d.-].)(?<=[+(]|\d)(?:(?<=\+)1[-. ]?\(?\d{3}|(?<=1)[-. ]?\(?\d{3}|(?<=\()\d{3}"
+        r"|(?<=\d)\d\d)\)?[-. ]?\s?"
         r"\d{3}[-. ]\d{4}(?:\s?(?:x|X|[Ee]xt\.?)\s?\d{1,5})?(?![\d-]))",
         flags=0,
     ),
@@ -144,9 +145,9 @@ _RECORDS = (
 
 _LABELS: dict[Kind, str] = {
     "accession": r"accession|acc|specimen|order|exam|requisition",
-    "record_number": r"mrns?|mr|mc|medical record|med\.? rec\.?|records?|chart|unit|patient id(?:entifier)?|patient|pt id|pt"
-    r"|hosp(?:ital)? (?:no|id)|nhc|h\.?c\.?|historia(?: cl[ií]nica)?|episodio|cipa|dni|nie|pasaporte|nhs|case|file|visit"
-    r"|encounter|csn|study|site|ref(?:erence)?",
+    "record_number": r"mrns?|mr|mc|medical record|med\.? rec\.?|records?|chart|unit|patient id(?:entifier)?|patient"
+    r"|pt id|pt|hosp(?:ital)? (?:no|id)|nhc|h\.?c\.?|historia(?: cl[ií]nica)?|episodio|cipa|dni|nie|pasaporte|nhs|case"
+    r"|file|visit|encounter|csn|study|site|ref(?:erence)?",
     "health_plan": r"insurance|member(?:ship)?|policy|subscriber|beneficiary|plan|group|medicare|medicaid|hicn|mbi|nass"
     r"|coverage",
     "account": r"account|acct|invoice|bill(?:ing)?|claim|iban|card|cc|credit card",
@@ -160,7 +161,8 @@ _LABELLED = re.compile(
 )
 # Words that need a sign after them, since they also stand before ordinary numbers: "code 1234", "in case 12a".
 _WEAK = re.compile(
-    r"(?i:id|identifier|confirmation|ticket|code|key|number|no|unit|order|exam|visit|study|site|group|plan|card|lot)(?: id| no| number)?\b[ \t]*[.:#=(]"
+    r"(?i:id|identifier|confirmation|ticket|code|key|number|no|unit|order|exam|visit|study|site|group"
+    r"|plan|card|lot)(?: id| no| number)?\b[ \t]*[.:#=(]"
 )
 # Four digits with little between them: whatever the rules want has that.
 _DIGITS = re.compile(r"\d\D{0,2}\d\D{0,2}\d\D{0,2}\d|[:#] ?\d{2}|[A-Z]-?\d{3}")

@@ -3,56 +3,39 @@
 import re
 from collections.abc import Iterator
 
+from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.entities import Finding
-from mmmed.data.deidentify.names import is_spanish
 from mmmed.data.deidentify.rules import apply, around, labelled, rule
+from mmmed.data.deidentify.spanish import is_spanish
 
-_WORD = r"[A-ZÀ-ÖØ-Þ][\w'’.-]*"
+_WORD = r"[A-ZÀ-ÖØ-Þ][\w'\u2019.-]*"
 _STATES = (
     "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA"
     "|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|DC|PR|VI|GU|AS|MP|FM|MH|PW|AA|AE|AP"
 )
-_STREET = (
-    "Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Circle|Cir|Place|Pl|Plaza|Terrace|Ter|Way"
-    "|Parkway|Pkwy|Highway|Hwy|Trail|Trl|Square|Sq|Loop|Alley|Crescent|Close|Row|Walk|Pike|Turnpike|Path|Point|Ridge"
-    "|Run|Heights|Hill|Hills|Hollow|Crossing|Green|Grove|Gardens?|Glen|Knoll|Landing|Manor|Mews|Park|Pass|Ranch|Summit"
-    "|Valley|View|Village|Vista|Canyon|Creek|Field|Fields|Flat|Flats|Forge|Forest|Fort|Harbor|Haven|Island|Isle|Lake"
-    "|Meadow|Meadows|Mill|Mills|Mission|Mount|Mountain|Orchard|Oval|Port|Prairie|Rapids?|Roads|Route|Shore|Shores"
-    "|Spring|Springs|Spur|Station|Stream|Stravenue|Throughway|Trace|Track|Tunnel|Union|Unions|Views|Ville|Viaduct|Wall"
-    "|Well|Wells|Bypass|Cape|Cliff|Club|Common|Corner|Cove|Crest|Curve|Dale|Dam|Divide|Estate|Estates|Expressway"
-    "|Extension|Fall|Falls|Ferry|Ford|Fork|Freeway|Gateway|Inlet|Junction|Key|Lodge|Loaf|Light|Lock|Motorway|Neck"
-    "|Parks|Pine|Pines|Plain|Plains|Radial|Rest|River|Skyway|Strasse|Straße|Brook|Branch|Bridge|Burg|Camp|Center|Centers"
-    "|Course|Garden|Greens|Inlet|Islands|Keys|Knolls|Locks|Passage|Ports|Ramp|Rue|Shoal|Shoals|Squares|Streets|Drives"
-    "|Avenues|Causeway|Bluff|Bluffs|Bottom|Beach|Bayou|Annex|Anex|Arcade|Drive"
-)
+_STREET = lexicon.alternatives("streets")
 _UNIT = r"(?:,?[ \t]*\n?[ \t]*(?:Apt|Apartment|Suite|Ste|Unit|Floor|Fl|Room|Rm|No|#)\.?[ \t]*\#?[\w-]+)"
 _CARE = (
-    r"(?:Hospitals?|Medical (?:Center|Centre|Group|College)|Med\.? (?:Center|Ctr)|Health(?:care)? (?:Center|Centre|System)"
-    r"|Community Health Center|Clinics?|Infirmary|Hospice|Sanatorium|Nursing Home|Memorial|Healthcare|Cancer (?:Center|Institute)"
+    r"(?:Hospitals?|Medical (?:Center|Centre|Group|College)|Med\.? (?:Center|Ctr)|Health(?:care)? "
+    r"(?:Center|Centre|System)"
+    r"|Community Health Center|Clinics?|Infirmary|Hospice|Sanatorium|Nursing Home|Memorial|Healthcare"
+    r"|Cancer (?:Center|Institute)"
     r"|Medical School|Health|Presbyterian|Gen(?:eral)?|University Hospital|Institute|University|Med|Rehab|Urgent Care)"
 )
 # A place of care is named; "the Hospital" and "Emergency Clinic" are not.
 _COMMON = re.compile(
-    r"^(?:(?:The|This|Our|Your|Her|His|Any|Community|Mental|Public|Home|Primary|Women'?s|Men'?s|Family|Behavioral|Global"
+    r"^(?:(?:The|This|Our|Your|Her|His|Any|Community|Mental|Public|Home|Primary|Women'?s|Men'?s|Family"
+    r"|Behavioral|Global"
     r"|World|National|Oral|Dental|General|Outpatient|Emergency|Pain|Physical|Reproductive|Sexual|Health|Medical|Patient"
     r"|Bone|Eye|Skin|Child|In|At|To|From|Constitutional|Psychiatric)\s+)*"
     r"(?:Hospitals?|Health|Clinics?|Medical Center|General|Memorial|Institute|University|Med|Gen|Presbyterian|Rehab"
     r"|Healthcare|Hospice|Infirmary)$"
 )
-_CITIES = (
-    "New York(?: City)?|NYC|Los Angeles|Chicago|Houston|Phoenix|Philadelphia|San Antonio|San Diego|Dallas|San Jose|Austin"
-    "|Jacksonville|Fort Worth|Columbus|Charlotte|San Francisco|Indianapolis|Seattle|Denver|Boston|El Paso|Nashville"
-    "|Detroit|Oklahoma City|Portland|Las Vegas|Memphis|Louisville|Baltimore|Milwaukee|Albuquerque|Tucson|Fresno|Sacramento"
-    "|Kansas City|Mesa|Atlanta|Omaha|Colorado Springs|Raleigh|Miami|Long Beach|Virginia Beach|Oakland|Minneapolis|Tulsa"
-    "|Tampa|Arlington|New Orleans|Wichita|Cleveland|Bakersfield|Aurora|Anaheim|Honolulu|Santa Ana|Riverside|Lexington"
-    "|Stockton|Pittsburgh|St\\.? Louis|Cincinnati|Anchorage|Henderson|Greensboro|Plano|Newark|Toledo|Orlando|Irvine|Buffalo"
-    "|Jersey City|St\\.? Paul|St\\.? Petersburg|Norfolk|Richmond|Boise|Spokane|Birmingham|Rochester|Des Moines|Salt Lake City"
-    "|Tacoma|Baton Rouge|Brooklyn|Manhattan|Queens|Bronx|Staten Island|Washington,? D\\.?C\\.?|London|Paris|Berlin|Madrid"
-    "|Barcelona|Toronto|Montreal|Vancouver|Sydney|Melbourne|Dublin|Manchester|Tokyo|Beijing|Mumbai|Delhi|Rome|Milan|Vienna"
-    "|Zurich|Geneva|Amsterdam|Brussels|Copenhagen|Stockholm|Oslo|Helsinki|Lisbon|Valencia|Sevilla|Zaragoza|Bilbao|Málaga"
-    "|Murcia|Alicante|Granada|Nantucket|Palo Alto|Ann Arbor|Savannah"
+_CITIES = lexicon.alternatives("towns")
+_ES_STREET = (
+    r"(?:Calle|C/|Cl\.|Avda\.?|Avenida|Av\.|Paseo|Pº|Plaza|Pza\.?|Pl\.|Carrer|Ctra\.?|Carretera|Ronda|Rúa"
+    r"|Camino|Travesía|Urb\.?|Gran Vía|Vía|Glorieta|Passeig|Rambla|Bulevar)"
 )
-_ES_STREET = r"(?:Calle|C/|Cl\.|Avda\.?|Avenida|Av\.|Paseo|Pº|Plaza|Pza\.?|Pl\.|Carrer|Ctra\.?|Carretera|Ronda|Rúa|Camino|Travesía|Urb\.?|Gran Vía|Vía|Glorieta|Passeig|Rambla|Bulevar)"
 
 _NUMBERED = (
     rule(
@@ -103,14 +86,16 @@ _SPANISH = (
     rule(
         "street, Spanish",
         "address",
-        rf"(?P<phi>\b{_ES_STREET}\s*(?:(?:de(?:l)?|la|los|las|d[eE]n?)\s+)*{_WORD}(?:[ ,]+(?:(?:de(?:l)?|la|los|las|y|i|s/n"
+        rf"(?P<phi>\b{_ES_STREET}\s*(?:(?:de(?:l)?|la|los|las|d[eE]n?)\s+)*{_WORD}(?:[ ,]+(?:(?:de(?:l)?|la"
+        rf"|los|las|y|i|s/n"
         rf"|n[º°.]*)[ ,]+)*(?:{_WORD}|\d+\w?)){{0,6}}(?:[, ]+(?:s/n|\d+))?)",
         flags=0,
     ),
     rule(
         "postal code and town, Spanish",
         "place",
-        rf"(?P<phi>(?<![\w.,/-])(?:0[1-9]|[1-4]\d|5[0-2])\d{{3}}[ ,.-]+{_WORD}(?:[ ](?:de|la|el|del)?[ ]?{_WORD}){{0,2}})",
+        rf"(?P<phi>(?<![\w.,/-])(?:0[1-9]|[1-4]\d|5[0-2])\d{{3}}[ ,.-]+{_WORD}(?:[ ](?:de|la|el"
+        rf"|del)?[ ]?{_WORD}){{0,2}})",
         flags=0,
     ),
 )
@@ -125,9 +110,12 @@ _ADDRESS_LABELS = ("address", "domicilio", "dirección", "direccion")
 _TOWN_LABELS = ("localidad", "provincia", "población", "poblacion", "municipio", "ciudad", "city", "town", "county")
 
 _INSTITUTION = re.compile(
-    rf"\b(?:(?:St|Mt|Ft|Dr)\.?[ \t]+)?{_WORD}(?:[ \t]+(?:(?:of|and|&|for|the)[ \t]+){{0,2}}{_WORD}){{0,5}}?[ \t]+{_CARE}\b(?:[ \t]+(?:Hospital|Center|Clinic)\b)?"
-    rf"(?:[ \t]+(?:of|in|at)[ \t]+{_WORD}(?:[ \t]+{_WORD})?)?|\b(?:St|Mt)\.[ \t]+[A-Z][a-z]+(?:'s|’s)\b|\b(?:Hospital|Clínica|Centro de Salud|Hosp\.)"
-    rf"(?:[ \t]+(?:General|Universitario|Clínico|Comarcal|Regional|Infantil|Central|Provincial|Militar|de|del|la|el|los|las|y)\b)*(?:[ \t]+{_WORD})(?:[ \t]+(?:(?:de|del|la|y)[ \t]+)*{_WORD}){{0,4}}"
+    rf"\b(?:(?:St|Mt|Ft|Dr)\.?[ \t]+)?{_WORD}(?:[ \t]+(?:(?:of|and|&|for"
+    rf"|the)[ \t]+){{0,2}}{_WORD}){{0,5}}?[ \t]+{_CARE}\b(?:[ \t]+(?:Hospital|Center|Clinic)\b)?"
+    rf"(?:[ \t]+(?:of|in|at)[ \t]+{_WORD}(?:[ \t]+{_WORD})?)?|\b(?:St|Mt)\.[ \t]+[A-Z][a-z]+(?:'s"
+    rf"|\u2019s)\b|\b(?:Hospital|Clínica|Centro de Salud|Hosp\.)"
+    rf"(?:[ \t]+(?:General|Universitario|Clínico|Comarcal|Regional|Infantil|Central|Provincial|Militar|de"
+    rf"|del|la|el|los|las|y)\b)*(?:[ \t]+{_WORD})(?:[ \t]+(?:(?:de|del|la|y)[ \t]+)*{_WORD}){{0,4}}"
 )
 _OLD = re.compile(r"(?<![\d./])(?:9\d|1[0-2]\d)(?![\d%/]|\.\d)")
 _YEARS = re.compile(r"[ -]?(?:-?year|yr|y/?o\b|años|y\.o)", re.IGNORECASE)

@@ -8,20 +8,21 @@ import hmac
 import re
 from collections.abc import Callable
 from functools import cached_property
+from typing import ClassVar
 
 from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.dates import shift
 from mmmed.data.deidentify.entities import Kind
-from mmmed.data.deidentify.names import is_spanish
+from mmmed.data.deidentify.spanish import is_spanish
 
-_WORD = re.compile(r"[^\W\d_][\w'’-]*")
+_WORD = re.compile(r"[^\W\d_][\w'\u2019-]*")
 _WEEKS = 52
 """Dates move by whole weeks, so that days of the week stay, and by a year at most, so that ages nearly do."""
 
 # Enough to hide in; the rarest of the lists would be conspicuous.
 _FREQUENT = 300
-_TOWNS = ["Ashgrove", "Brookvale", "Cedarton", "Dunmere", "Eastmoor", "Fairholt", "Glenrock", "Highmead", "Larkfield", "Millbrook", "Northfield", "Oakdale"]
-_STREETS = ["Alder", "Birch", "Cedar", "Elm", "Fir", "Hawthorn", "Juniper", "Larch", "Maple", "Oak", "Poplar", "Rowan", "Spruce", "Willow"]
+_TOWNS = lexicon.in_order("surrogate_towns")
+_STREETS = lexicon.in_order("surrogate_streets")
 
 
 class Surrogates:
@@ -61,7 +62,7 @@ class Surrogates:
         return _WORD.sub(lambda match: self._name_word(match[0]), original)
 
     def _name_word(self, word: str) -> str:
-        stem = re.sub(r"['’]s$", "", word)
+        stem = re.sub(r"['\u2019]s$", "", word)
         lower = stem.lower()
         if word[0].islower() and len(word) < 5:
             return word  # de, van, y
@@ -125,7 +126,7 @@ class Surrogates:
     def _age(self, original: str) -> str:
         return "90"
 
-    _MAKERS: "dict[str, Callable[[Surrogates, str], str]]" = {
+    _MAKERS: ClassVar[dict[str, Callable[["Surrogates", str], str]]] = {
         "name": _name,
         "age": _age,
         "phone": _phone,

@@ -136,7 +136,12 @@ class DicomFolder:
             raise RecordError(f"the text holds {IMAGE_PLACEHOLDER!r}, which is put before the question; leave it out")
         topic = row.maybe("topic") or ("report" if not question else "closed" if options else "open")
         return self._make(
-            chosen, id=row.maybe("id") or row.place, question=question, answer=row.text("answer"), options=options, topic=topic
+            chosen,
+            id=row.maybe("id") or row.place,
+            question=question,
+            answer=row.text("answer"),
+            options=options,
+            topic=topic,
         )
 
     def _without_answer(self, series: Series) -> Example:

@@ -14,7 +14,8 @@ from mmmed.data.deidentify import burned_in
 from mmmed.data.deidentify.audit import Audit
 from mmmed.data.deidentify.burned_in import Box, find_text, is_text
 from mmmed.data.deidentify.dicom import deidentify_dicom
-from mmmed.data.deidentify.headers import HeaderPolicy, clean_header, shift_dicom
+from mmmed.data.deidentify.header_table import HeaderPolicy
+from mmmed.data.deidentify.headers import clean_header, shift_dicom
 from mmmed.data.deidentify.surrogates import Surrogates
 from mmmed.errors import PrivacyError
 from mmmed.processing.dicom import DicomImage
@@ -74,12 +75,27 @@ def test_nothing_of_the_header_that_names_anybody_is_left(tmp_path: Path) -> Non
     audit = Audit()
     deidentify_dicom(film(tmp_path / "in.dcm", grey()), tmp_path / "out.dcm", key=KEY, audit=audit)
     raw = (tmp_path / "out.dcm").read_bytes()
-    for word in (b"Abernathy", b"Zebulon", b"00817263", b"Quillfeather", b"QUILL", b"Foxglove", b"19500102", b"secret", b"1.2.3.4\0"):
+    for word in (
+        b"Abernathy",
+        b"Zebulon",
+        b"00817263",
+        b"Quillfeather",
+        b"QUILL",
+        b"Foxglove",
+        b"19500102",
+        b"secret",
+        b"1.2.3.4\0",
+    ):
         assert word not in raw
     made = pydicom.dcmread(tmp_path / "out.dcm")
     assert made.PatientIdentityRemoved == "YES"
     assert (made.PatientAge, made.PatientSex, made.Modality) == ("090Y", "M", "CR")
-    assert {item.CodeValue for item in made.DeidentificationMethodCodeSequence} == {"113100", "113101", "113107", "113108"}
+    assert {item.CodeValue for item in made.DeidentificationMethodCodeSequence} == {
+        "113100",
+        "113101",
+        "113107",
+        "113108",
+    }
     assert made.pixel_array.tobytes() == grey().tobytes()
     assert all("Abernathy" not in json.dumps(line) for line in audit.lines)
     assert {line["place"] for line in audit.lines} >= {"PatientName", "InstitutionName", "group 0009", "OperatorsName"}

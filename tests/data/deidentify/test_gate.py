@@ -46,7 +46,9 @@ def example(tmp_path: Path) -> Example:
         patient="00817263",
         study="A-4471-Q",
         turns=(
-            Turn("user", "<image>\nMr. Abernathy, MRN 00817263, phone 951.830.2022: is there an effusion on 03/04/2021?"),
+            Turn(
+                "user", "<image>\nMr. Abernathy, MRN 00817263, phone 951.830.2022: is there an effusion on 03/04/2021?"
+            ),
             Turn("assistant", "Abernathy has one", blanks=("Abernathy",), rejected="Abernathy has none"),
         ),
         images=(ImageFile(tmp_path / "film.png"),),
@@ -154,9 +156,7 @@ def test_a_picture_is_read_once_and_only_its_boxes_change(tmp_path: Path, monkey
     image.open()
     assert len(reads) == 1
     assert len(audit.lines) == audit.checked["pictures"] == 1
-    changed = {
-        (x, y) for x in range(256) for y in range(256) if masked.getpixel((x, y)) != original.getpixel((x, y))
-    }
+    changed = {(x, y) for x in range(256) for y in range(256) if masked.getpixel((x, y)) != original.getpixel((x, y))}
     assert changed == {(x, y) for x in range(2, 10) for y in range(3, 8)}
     assert image.name == image.image.name
 

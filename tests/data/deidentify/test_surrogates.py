@@ -13,7 +13,11 @@ def test_the_same_key_patient_and_original_give_the_same_surrogate() -> None:
 
 
 def test_another_patient_or_key_gets_others() -> None:
-    names = {Surrogates(key, patient=patient).replace("name", "Paula Santiago") for key in (KEY, KEY * 2) for patient in "123"}
+    names = {
+        Surrogates(key, patient=patient).replace("name", "Paula Santiago")
+        for key in (KEY, KEY * 2)
+        for patient in "123"
+    }
     assert len(names) == 6
 
 

@@ -122,7 +122,12 @@ def test_the_engine_has_no_recogniser_but_ours() -> None:
 
 
 def test_overlapping_findings_are_joined_and_nothing_between_them_is_lost() -> None:
-    pieces = [Finding(0, 4, "name", "a"), Finding(3, 9, "date", "b"), Finding(9, 12, "phone", "c"), Finding(5, 6, "age", "d")]
+    pieces = [
+        Finding(0, 4, "name", "a"),
+        Finding(3, 9, "date", "b"),
+        Finding(9, 12, "phone", "c"),
+        Finding(5, 6, "age", "d"),
+    ]
     for order in itertools.permutations(pieces):
         joined = without_overlap(order)
         assert [(one.start, one.end) for one in joined] == [(0, 9), (9, 12)]

@@ -37,7 +37,7 @@ def test_a_window_is_applied_in_the_units_of_the_modality(make_dicom: MakeDicom)
     assert (lung[hounsfield >= high] == 255).all()
     middle = abs(hounsfield.astype(float) - (low + high) / 2).argmin()
     assert abs(int(lung.flat[middle]) - 128) <= 2
-    with pytest.raises(ConfigError, match="unknown CT window 'lungs' .did you mean 'lung'"):
+    with pytest.raises(ConfigError, match=r"unknown CT window 'lungs' .did you mean 'lung'"):
         pixels(path, window="lungs")
 
 
@@ -112,7 +112,11 @@ def test_a_palette_is_looked_up(make_dicom: MakeDicom) -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "is empty"), (b"no dicom at all", "cannot be read"), (b"\0" * 128 + b"DICM", "cannot be read|holds no element")],
+    [
+        (b"", "is empty"),
+        (b"no dicom at all", "cannot be read"),
+        (b"\0" * 128 + b"DICM", "cannot be read|holds no element"),
+    ],
 )
 def test_a_broken_file_is_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "x.dcm").write_bytes(content)
@@ -127,7 +131,7 @@ def test_absurd_sizes_are_refused_before_memory_is_taken(make_dicom: MakeDicom) 
     dataset = pydicom.dcmread(path)
     dataset.Rows = dataset.Columns = 65535
     dataset.save_as(path)
-    with pytest.raises(ImageError, match="claims 1 frame.s. of 65535 x 65535"):
+    with pytest.raises(ImageError, match=r"claims 1 frame.s. of 65535 x 65535"):
         pixels(path)
 
 

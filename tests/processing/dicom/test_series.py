@@ -51,13 +51,15 @@ def test_without_positions_the_number_counts(make_dicom: MakeDicom) -> None:
 
 
 def test_a_missing_slice_is_named(make_dicom: MakeDicom) -> None:
-    with pytest.raises(RecordError, match="has 20.00 mm between slices 2 and 3 where others have 10.00"):
+    with pytest.raises(RecordError, match=r"has 20.00 mm between slices 2 and 3 where others have 10.00"):
         read_volume(stack(make_dicom, [0, 10, 30, 40, 50]))
 
 
 def test_slices_that_are_not_parallel_are_no_stack(make_dicom: MakeDicom) -> None:
     axial = make_dicom("a", np.zeros((2, 2), np.uint8), ImagePositionPatient=[0, 0, 0], ImageOrientationPatient=AXIAL)
-    scout = make_dicom("b", np.zeros((2, 2), np.uint8), ImagePositionPatient=[0, 0, 0], ImageOrientationPatient=[1, 0, 0, 0, 0, -1])
+    scout = make_dicom(
+        "b", np.zeros((2, 2), np.uint8), ImagePositionPatient=[0, 0, 0], ImageOrientationPatient=[1, 0, 0, 0, 0, -1]
+    )
     with pytest.raises(RecordError, match="is not parallel"):
         read_series([read_slice(axial), read_slice(scout)])
 
@@ -80,7 +82,9 @@ def test_slices_of_two_sizes_are_no_volume(make_dicom: MakeDicom) -> None:
 
 
 def test_frames_of_one_object_are_a_volume(make_dicom: MakeDicom) -> None:
-    path = make_dicom("mf", np.stack([np.full((3, 4), n, np.uint8) for n in range(6)]), PixelSpacing=[2, 1], SliceThickness=3)
+    path = make_dicom(
+        "mf", np.stack([np.full((3, 4), n, np.uint8) for n in range(6)]), PixelSpacing=[2, 1], SliceThickness=3
+    )
     (series,) = read_series([read_slice(path)])
     volume = read_volume(series)
     assert volume.values_DHW.shape == (6, 3, 4)
@@ -90,7 +94,17 @@ def test_frames_of_one_object_are_a_volume(make_dicom: MakeDicom) -> None:
 
 def test_files_are_found_by_their_content_or_by_the_dicomdir(make_dicom: MakeDicom, tmp_path: Path) -> None:
     for number in range(2):
-        make_dicom(f"in/{number}", np.zeros((2, 2), np.uint8), PatientName="P", InstanceNumber=number, SeriesNumber=1, StudyID="1", StudyDate="20200101", StudyTime="10", Modality="OT")
+        make_dicom(
+            f"in/{number}",
+            np.zeros((2, 2), np.uint8),
+            PatientName="P",
+            InstanceNumber=number,
+            SeriesNumber=1,
+            StudyID="1",
+            StudyDate="20200101",
+            StudyTime="10",
+            Modality="OT",
+        )
     (tmp_path / "in" / "notes.txt").write_text("no dicom")
     assert [path.name for path in dicom_files(tmp_path / "in")] == ["0", "1"]
     collection = FileSet()
