@@ -1,11 +1,22 @@
 """Splits as a publisher drew them, kept where they do not leak."""
 
+from typing import NamedTuple
+
 from mmmed.data.splits import Fractions
 from mmmed.errors import RecordError
 from mmmed.records import Split
 
 MOSTLY_TRAINING = Fractions(0.98, 0.02, 0.0)
 """Where nothing is tested on: large sets that are learned from only."""
+
+
+class OfficialFile(NamedTuple):
+    """One set: how its file is named in the release and in a sample, and its split as published and as read here."""
+
+    release: str
+    sample: str
+    official: str
+    split: Split
 
 
 class HeldOut:

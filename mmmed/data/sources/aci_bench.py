@@ -4,14 +4,13 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from mmmed.data.entries import plain
-from mmmed.data.official import HeldOut
+from mmmed.data.official import HeldOut, OfficialFile
 from mmmed.data.question import about_text
 from mmmed.data.tabular import Row, age_in_years, no_layout, present, quarantine, read_csv
 from mmmed.errors import RecordError
-from mmmed.records import Example, Quarantined, Split
+from mmmed.records import Example, Quarantined
 
 ORDER = "Write the clinical note on this visit."
 
@@ -19,21 +18,12 @@ _SEXES = {"female": "F", "male": "M", "": ""}
 _ABOUT = ("encounter_id", "patient_gender", "patient_age", "cc")
 
 
-class _File(NamedTuple):
-    """One set: its file in the release and in a sample, and its split as published and as read here."""
-
-    release: str
-    sample: str
-    official: str
-    split: Split
-
-
 _FILES = (
-    _File("clinicalnlp_taskB_test1", "aci_test1", "test1", "test"),
-    _File("clinicalnlp_taskC_test2", "aci_test2", "test2", "test"),
-    _File("clef_taskC_test3", "aci_test3", "test3", "test"),
-    _File("valid", "aci_valid", "validation", "validation"),
-    _File("train", "aci_train", "train", "train"),
+    OfficialFile("clinicalnlp_taskB_test1", "aci_test1", "test1", "test"),
+    OfficialFile("clinicalnlp_taskC_test2", "aci_test2", "test2", "test"),
+    OfficialFile("clef_taskC_test3", "aci_test3", "test3", "test"),
+    OfficialFile("valid", "aci_valid", "validation", "validation"),
+    OfficialFile("train", "aci_train", "train", "train"),
 )
 
 
@@ -69,7 +59,7 @@ class AciBench:
             read = partial(_examples, file=file, metadata=metadata, held_out=held_out)
             yield from quarantine(self.name, visits, read)
 
-    def _files(self) -> list[tuple[Path, Path | None, _File]]:
+    def _files(self) -> list[tuple[Path, Path | None, OfficialFile]]:
         for folder in (self.root, self.root / "data" / "challenge_data"):
             released = [
                 (folder / f"{file.release}.csv", folder / f"{file.release}_metadata.csv", file) for file in _FILES
@@ -86,7 +76,7 @@ def _years(age: str) -> float:
     return age_in_years(re.sub(r"-month$", "M", age))
 
 
-def _examples(row: Row, *, file: _File, metadata: Mapping[str, Row], held_out: HeldOut) -> Iterator[Example]:
+def _examples(row: Row, *, file: OfficialFile, metadata: Mapping[str, Row], held_out: HeldOut) -> Iterator[Example]:
     identifier, dialogue = row.text("encounter_id"), row.text("dialogue")
     about = metadata.get(identifier, row)
     sex, age = about.maybe("patient_gender").lower(), about.maybe("patient_age")

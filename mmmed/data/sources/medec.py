@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from mmmed.data.entries import plain
-from mmmed.data.official import HeldOut
+from mmmed.data.official import HeldOut, OfficialFile
 from mmmed.data.question import YES_NO, about_text, yes_no
 from mmmed.data.tabular import Row, no_layout, present, quarantine, read_csv
 from mmmed.errors import RecordError
-from mmmed.records import Example, Quarantined, Split
+from mmmed.records import Example, Quarantined
 
 Question = Literal["flag", "sentence", "correction"]
 
@@ -27,19 +27,10 @@ _COLUMNS = (
 _ABSENT = ("", "NA")
 
 
-class _File(NamedTuple):
-    """One set: how its file is named in the release and in a sample, and its split as published and as read here."""
-
-    release: str
-    sample: str
-    official: str
-    split: Split
-
-
 _FILES = (
-    _File("MEDEC-*TestSet*GroundTruth*.csv", "medec_ms_test.csv", "test", "test"),
-    _File("MEDEC-*ValidationSet*.csv", "medec_ms_valid.csv", "validation", "validation"),
-    _File("MEDEC-*TrainingSet*.csv", "medec_ms_train.csv", "train", "train"),
+    OfficialFile("MEDEC-*TestSet*GroundTruth*.csv", "medec_ms_test.csv", "test", "test"),
+    OfficialFile("MEDEC-*ValidationSet*.csv", "medec_ms_valid.csv", "validation", "validation"),
+    OfficialFile("MEDEC-*TrainingSet*.csv", "medec_ms_train.csv", "train", "train"),
 )
 
 
@@ -75,7 +66,7 @@ class Medec:
             rows = read_csv(path, columns=_COLUMNS)
             yield from quarantine(self.name, rows, partial(self._examples, file=file, held_out=held_out))
 
-    def _files(self) -> list[tuple[Path, _File]]:
+    def _files(self) -> list[tuple[Path, OfficialFile]]:
         for folder in (self.root / "MEDEC-MS", self.root):
             for pattern in ("release", "sample"):
                 found = [(path, file) for file in _FILES for path in sorted(folder.glob(getattr(file, pattern)))]
@@ -83,7 +74,7 @@ class Medec:
                     return found
         raise no_layout(self.name, root=self.root, expected="MEDEC-MS-*Set*.csv or medec_ms_valid.csv")
 
-    def _examples(self, row: Row, *, file: _File, held_out: HeldOut) -> Iterator[Example]:
+    def _examples(self, row: Row, *, file: OfficialFile, held_out: HeldOut) -> Iterator[Example]:
         identifier, text = row.text("Text ID"), row.text("Text")
         flag = row.one_of("Error Flag", ("0", "1"))
         sentences = numbered_sentences(row.text("Sentences"))

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from mmmed.data.entries import plain
-from mmmed.data.official import HeldOut
+from mmmed.data.official import HeldOut, OfficialFile
 from mmmed.data.question import about_text
 from mmmed.data.tabular import Row, no_layout, quarantine, read_csv
 from mmmed.errors import RecordError, did_you_mean
-from mmmed.records import Example, Quarantined, Split, Turn
+from mmmed.records import Example, Quarantined, Turn
 
 Question = Literal["note", "header"]
 
@@ -38,20 +38,11 @@ HEADERS = {
 }
 
 
-class _File(NamedTuple):
-    """One set: its file in the release and in a sample, and its split as published and as read here."""
-
-    release: str
-    sample: str
-    official: str
-    split: Split
-
-
 _FILES = (
-    _File("MTS-Dialog-TestSet-1-MEDIQA-Chat-2023.csv", "mts_test1.csv", "test1", "test"),
-    _File("MTS-Dialog-TestSet-2-MEDIQA-Sum-2023.csv", "mts_test2.csv", "test2", "test"),
-    _File("MTS-Dialog-ValidationSet.csv", "mts_valid.csv", "validation", "validation"),
-    _File("MTS-Dialog-TrainingSet.csv", "mts_train.csv", "train", "train"),
+    OfficialFile("MTS-Dialog-TestSet-1-MEDIQA-Chat-2023.csv", "mts_test1.csv", "test1", "test"),
+    OfficialFile("MTS-Dialog-TestSet-2-MEDIQA-Sum-2023.csv", "mts_test2.csv", "test2", "test"),
+    OfficialFile("MTS-Dialog-ValidationSet.csv", "mts_valid.csv", "validation", "validation"),
+    OfficialFile("MTS-Dialog-TrainingSet.csv", "mts_train.csv", "train", "train"),
 )
 
 
@@ -87,7 +78,7 @@ class MtsDialog:
             rows = read_csv(path, columns=("ID", "section_header", "section_text", "dialogue"))
             yield from quarantine(self.name, rows, partial(self._examples, file=file, held_out=held_out))
 
-    def _files(self) -> list[tuple[Path, _File]]:
+    def _files(self) -> list[tuple[Path, OfficialFile]]:
         for folder in (self.root, self.root / "Main-Dataset"):
             for places in (
                 [(folder / file.release, file) for file in _FILES],
@@ -97,7 +88,7 @@ class MtsDialog:
                     return found
         raise no_layout(self.name, root=self.root, expected=f"{_FILES[-1].release} or {_FILES[-1].sample} and the like")
 
-    def _examples(self, row: Row, *, file: _File, held_out: HeldOut) -> Iterator[Example]:
+    def _examples(self, row: Row, *, file: OfficialFile, held_out: HeldOut) -> Iterator[Example]:
         # Each file counts its dialogues from 0.
         identifier = f"{file.official}:{row.text('ID')}"
         dialogue, code = row.text("dialogue"), row.text("section_header").upper()
