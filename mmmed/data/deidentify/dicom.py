@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -116,7 +116,7 @@ def _stored(dataset: Dataset) -> "np.ndarray[tuple[int, ...], np.dtype[np.generi
     return np.array(pixel_array(dataset, raw=True))
 
 
-def _black(dataset: Dataset, stack: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> object:
+def _black(dataset: Dataset, stack: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> Any:
     kind = str(dataset.PhotometricInterpretation)
     if kind == "MONOCHROME1":
         return stack.max()

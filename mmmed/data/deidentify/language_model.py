@@ -64,7 +64,7 @@ class SmallModel(SpacyNlpEngine):
 
     def load(self) -> None:
         """Take the loaded model."""
-        self.nlp = {LANGUAGE: load()}
+        self.nlp = {LANGUAGE: load()}  # type: ignore[assignment]  # declared as None, and filled in here
 
     def process_text(self, text: str, language: str) -> NlpArtifacts:
         """Run the model on the lines of English that hold a word which may be a name; on Spanish it would only guess.
@@ -78,8 +78,9 @@ class SmallModel(SpacyNlpEngine):
             for entity in document.ents
         ]
         return NlpArtifacts(
-            entities=entities,
-            tokens=[],
+            # Presidio reads of either no more than is given here.
+            entities=entities,  # type: ignore[arg-type]
+            tokens=[],  # type: ignore[arg-type]
             tokens_indices=[],
             lemmas=[],
             nlp_engine=self,

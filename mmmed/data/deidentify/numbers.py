@@ -182,7 +182,7 @@ def find_contacts(text: str) -> Iterator[Finding]:
         yield from apply(_NET, text)
     windows = digit_windows(text)
     if _GROUPS.search(text):
-        windows = [*around(_GROUPS, text, before=8, after=40), *windows]
+        windows = (*around(_GROUPS, text, before=8, after=40), *windows)
     yield from apply(_CONTACTS, text, windows)
 
 

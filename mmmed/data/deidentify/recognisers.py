@@ -13,7 +13,7 @@ from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
 from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine, NoOpNlpEngine
 
 from mmmed.data.deidentify.dates import find_dates
-from mmmed.data.deidentify.entities import KINDS, Finding
+from mmmed.data.deidentify.entities import KINDS, Finding, Kind
 from mmmed.data.deidentify.names import find_names
 from mmmed.data.deidentify.numbers import find_contacts, find_records
 from mmmed.data.deidentify.places import find_ages, find_places
@@ -23,7 +23,8 @@ LANGUAGE = "en"
 """What Presidio files the recognisers under. The rules read English and Spanish alike."""
 
 _RULE = "rule"
-_KINDS = list(KINDS)
+_KINDS: list[str] = list(KINDS)
+_KIND_OF: dict[str, Kind] = {kind: kind for kind in KINDS}
 
 # Presidio tells at every start which recognisers it has; warnings still pass.
 logging.getLogger("presidio-analyzer").setLevel(logging.WARNING)
@@ -65,7 +66,7 @@ class NoContext(ContextAwareEnhancer):
 def as_result(finding: Finding, *, recogniser: EntityRecognizer) -> RecognizerResult:
     """Put a finding into Presidio's words, with its rule."""
     metadata: dict[str, Any] = {
-        RecognizerResult.RECOGNIZER_NAME_KEY: recogniser.name,
+        RecognizerResult.RECOGNIZER_NAME_KEY: recogniser.name,  # type: ignore[has-type]
         RecognizerResult.RECOGNIZER_IDENTIFIER_KEY: recogniser.id,
         _RULE: finding.rule,
     }
@@ -74,7 +75,7 @@ def as_result(finding: Finding, *, recogniser: EntityRecognizer) -> RecognizerRe
 
 def as_finding(result: RecognizerResult) -> Finding:
     """Read a finding back."""
-    return Finding(result.start, result.end, result.entity_type, result.recognition_metadata[_RULE])
+    return Finding(result.start, result.end, _KIND_OF[result.entity_type], result.recognition_metadata[_RULE])
 
 
 @lru_cache(maxsize=2)

@@ -66,7 +66,8 @@ def eight_bit_frame(dataset: Dataset, frame: int, *, window: Window | None, path
             f"DICOM file {path} has pixels of kind {kind!r} and shape {stored.shape}; expected grey, palette or colour"
         )
     shifted = stored[..., :3].astype(np.int64) >> max(0, bits - 8)
-    return np.clip(shifted, 0, 255).astype(np.uint8)
+    colours: NDArray[np.uint8] = np.clip(shifted, 0, 255).astype(np.uint8)
+    return colours
 
 
 def own_window(dataset: Dataset, frame: int) -> Window | None:
@@ -87,7 +88,8 @@ def _grey(dataset: Dataset, frame: int, *, window: Window | None) -> NDArray[np.
         table = np.asarray(apply_voi(values.astype(np.int64), dataset)).astype(np.float32)
         # The second of the descriptor's three numbers is the first value mapped, the third the bits of an entry.
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        return (np.clip(table / (2**bits - 1), 0, 1) * 255).round().astype(np.uint8)
+        seen: NDArray[np.uint8] = (np.clip(table / (2**bits - 1), 0, 1) * 255).round().astype(np.uint8)
+        return seen
     own = own_window(dataset, frame)
     if own is not None:
         return apply_window(values, own)
