@@ -2,8 +2,11 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from mmmed.data.card import read_card
 from mmmed.data.observations import OBSERVATIONS, ObservationLabels
@@ -66,10 +69,8 @@ def root(tmp_path: Path) -> Path:
 
 def read(root: Path, *, reports: str | None = None, hosp: str | None = None, **settings: Any) -> Any:
     labels = settings.pop("labels", ObservationLabels())
-    splits = settings.pop("splits", "official")
-    source = MimicCxr(
-        str(root), reports=reports, hosp=hosp, splits=splits, labels=labels, ask=StudyQuestions(**settings)
-    )
+    chosen = {name: settings.pop(name) for name in ("splits", "release") if name in settings}
+    source = MimicCxr(str(root), reports=reports, hosp=hosp, labels=labels, ask=StudyQuestions(**settings), **chosen)
     records = list(source.records())
     found = [record for record in records if isinstance(record, Example)]
     return found, [record for record in records if isinstance(record, Quarantined)]
@@ -181,6 +182,54 @@ def test_a_missing_report_is_set_aside(root: Path) -> None:
 def test_an_empty_root_says_what_was_expected_and_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected mimic-cxr-2\.0\.0-metadata\.csv or .*card data/mimic_cxr\.md"):
         read(tmp_path)
+
+
+def as_dicom(root: Path, *, views: dict[str, str]) -> None:
+    """Put DICOM files in the place of the JPG files, as MIMIC-CXR lays them out."""
+    for number, file in enumerate(sorted(root.rglob("*.jpg"))):
+        dataset = FileDataset(str(file), {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = f"1.2.{number}"
+        dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 4, 5, 1
+        dataset.PhotometricInterpretation = "MONOCHROME1"
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+        dataset.WindowCenter, dataset.WindowWidth = 2048, 4096
+        dataset.PixelData = (np.arange(20, dtype="<u2") * 200).tobytes()
+        dataset["PixelData"].VR = "OW"
+        dataset.ViewPosition = views.get(file.stem, "")
+        dataset.save_as(file.with_suffix(".dcm"), enforce_file_format=True)
+        file.unlink()
+
+
+def test_the_dicom_release_is_read_with_the_tables_of_the_other(root: Path) -> None:
+    as_dicom(root, views={})
+    found, _ = read(root, questions=("report",), release="dicom")
+    assert [Path(image.path).name for image in found[0].images] == ["f-1.dcm", "f-2.dcm"]
+    assert found[0].attributes == {"view": "PA;lateral", "official_split": "train"}
+    pixels = np.asarray(found[0].images[0].open())
+    assert pixels.shape == (4, 5)
+    assert pixels[0, 0] == 255 > pixels[3, 4]
+    _, bad = read(root, questions=("report",))
+    assert "f-1.jpg' is missing" in bad[0].reason
+
+
+def test_the_dicom_release_alone_gives_views_by_its_files_and_splits_by_patient(root: Path) -> None:
+    as_dicom(root, views={"f-1": "PA", "f-2": "LL", "f-3": "AP"})
+    (root / "mimic-cxr-2.0.0-metadata.csv.gz").unlink()
+    (root / "mimic-cxr-2.0.0-split.csv").unlink()
+    lines = ["subject_id,study_id,dicom_id,path"]
+    for line in FILMS.splitlines():
+        film, subject, study = line.split(",")[:3]
+        lines.append(f"{subject},{study},{film},files/p10/p{subject}/s{study}/{film}.dcm")
+    (root / "cxr-record-list.csv.gz").write_bytes(gzip.compress("\n".join([*lines, ""]).encode()))
+    found, _ = read(root, questions=("report",), release="dicom", splits="hash")
+    assert [(one.study, one.attributes) for one in found] == [
+        ("s50414267", {"view": "PA;lateral"}),
+        ("s57375967", {"view": "AP"}),
+    ]
+    with pytest.raises(DataError, match=r"expected mimic-cxr-2\.0\.0-split\.csv"):
+        read(root, questions=("report",), release="dicom")
 
 
 def test_the_card_forbids_sharing() -> None:
