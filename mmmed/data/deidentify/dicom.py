@@ -110,7 +110,7 @@ def _paint(dataset: Dataset, boxes: dict[int, list[Box]], *, frames: int) -> Non
 
 
 def _stored(dataset: Dataset) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels.utils import pixel_array
 
     # As stored, without a change of colour space, so that what is not painted goes back as it came.
     return np.array(pixel_array(dataset, raw=True))
@@ -123,7 +123,7 @@ def _black(dataset: Dataset, stack: "np.ndarray[tuple[int, ...], np.dtype[np.gen
     if kind == "MONOCHROME2":
         return stack.min()
     if kind == "PALETTE COLOR":
-        from pydicom.pixels import apply_color_lut
+        from pydicom.pixels.processing import apply_color_lut
 
         used = np.unique(stack)
         colours = np.asarray(apply_color_lut(used[None], dataset)).reshape(len(used), -1)

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import spacy
 from presidio_analyzer import EntityRecognizer, RecognizerResult
@@ -64,7 +64,7 @@ class SmallModel(SpacyNlpEngine):
 
     def load(self) -> None:
         """Take the loaded model."""
-        self.nlp = {LANGUAGE: load()}  # type: ignore[assignment]  # declared as None, and filled in here
+        self.nlp = {LANGUAGE: load()}  # type: ignore[assignment]  # the base class begins with None
 
     def process_text(self, text: str, language: str) -> NlpArtifacts:
         """Run the model on the lines of English that hold a word which may be a name; on Spanish it would only guess.
@@ -72,15 +72,14 @@ class SmallModel(SpacyNlpEngine):
         Most of a note is words that every dictionary has, and the model takes a hundred times as long as the rules.
         """
         lines = [] if is_spanish(text) else list(_lines_with_names(text))
-        entities = [
+        entities: Any = [
             Entity(line.start + entity.start_char, line.start + entity.end_char, entity.label_)
             for line, document in zip(lines, load().pipe(text[line.start : line.end] for line in lines), strict=True)
             for entity in document.ents
         ]
         return NlpArtifacts(
-            # Presidio reads of either no more than is given here.
-            entities=entities,  # type: ignore[arg-type]
-            tokens=[],  # type: ignore[arg-type]
+            entities=entities,
+            tokens=cast(Any, []),
             tokens_indices=[],
             lemmas=[],
             nlp_engine=self,

@@ -6,7 +6,7 @@ Presidio's default engine downloads a model, and its own recognisers ask the net
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from presidio_analyzer import AnalyzerEngine, EntityRecognizer, RecognizerRegistry, RecognizerResult
 from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
@@ -24,7 +24,6 @@ LANGUAGE = "en"
 
 _RULE = "rule"
 _KINDS: list[str] = list(KINDS)
-_KIND_OF: dict[str, Kind] = {kind: kind for kind in KINDS}
 
 # Presidio tells at every start which recognisers it has; warnings still pass.
 logging.getLogger("presidio-analyzer").setLevel(logging.WARNING)
@@ -66,7 +65,7 @@ class NoContext(ContextAwareEnhancer):
 def as_result(finding: Finding, *, recogniser: EntityRecognizer) -> RecognizerResult:
     """Put a finding into Presidio's words, with its rule."""
     metadata: dict[str, Any] = {
-        RecognizerResult.RECOGNIZER_NAME_KEY: recogniser.name,  # type: ignore[has-type]
+        RecognizerResult.RECOGNIZER_NAME_KEY: type(recogniser).__name__,
         RecognizerResult.RECOGNIZER_IDENTIFIER_KEY: recogniser.id,
         _RULE: finding.rule,
     }
@@ -75,7 +74,7 @@ def as_result(finding: Finding, *, recogniser: EntityRecognizer) -> RecognizerRe
 
 def as_finding(result: RecognizerResult) -> Finding:
     """Read a finding back."""
-    return Finding(result.start, result.end, _KIND_OF[result.entity_type], result.recognition_metadata[_RULE])
+    return Finding(result.start, result.end, cast(Kind, result.entity_type), result.recognition_metadata[_RULE])
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
+from pydicom.pixels.utils import pixel_array
 
 from mmmed.errors import ImageError
 from mmmed.processing.dicom.windows import Window, apply_window
@@ -66,8 +67,8 @@ def eight_bit_frame(dataset: Dataset, frame: int, *, window: Window | None, path
             f"DICOM file {path} has pixels of kind {kind!r} and shape {stored.shape}; expected grey, palette or colour"
         )
     shifted = stored[..., :3].astype(np.int64) >> max(0, bits - 8)
-    colours: NDArray[np.uint8] = np.clip(shifted, 0, 255).astype(np.uint8)
-    return colours
+    shown: NDArray[np.uint8] = np.clip(shifted, 0, 255).astype(np.uint8)
+    return shown
 
 
 def own_window(dataset: Dataset, frame: int) -> Window | None:
@@ -88,8 +89,8 @@ def _grey(dataset: Dataset, frame: int, *, window: Window | None) -> NDArray[np.
         table = np.asarray(apply_voi(values.astype(np.int64), dataset)).astype(np.float32)
         # The second of the descriptor's three numbers is the first value mapped, the third the bits of an entry.
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        seen: NDArray[np.uint8] = (np.clip(table / (2**bits - 1), 0, 1) * 255).round().astype(np.uint8)
-        return seen
+        looked_up: NDArray[np.uint8] = (np.clip(table / (2**bits - 1), 0, 1) * 255).round().astype(np.uint8)
+        return looked_up
     own = own_window(dataset, frame)
     if own is not None:
         return apply_window(values, own)
