@@ -9,6 +9,8 @@ from jsonargparse import ArgumentParser
 
 from mmmed.cli.main import ClearErrors
 from mmmed.data.card import read_card, show_licence
+from mmmed.data.deidentify.audit import Audit
+from mmmed.data.deidentify.privacy import Privacy, coded, guarded
 from mmmed.data.description import describe
 from mmmed.data.description_page import write_description
 from mmmed.data.leakage.findings import Finding, Report, write_report
@@ -20,17 +22,20 @@ from mmmed.models.vision import VisionEncoder
 from mmmed.records import Example, Quarantined
 
 _FINDINGS_SHOWN = 10
+# Pictures of a set that may hold identifiers are not shown, so that none needs to be read for text.
+_TEXTS_ALONE = Privacy(images="keep")
 
 
-def stats(sources: list[Source], output: str = "outputs/data") -> None:
+def stats(sources: list[Source], output: str = "outputs/data", privacy: Privacy | None = _TEXTS_ALONE) -> None:
     """Draw a page for each data set: pictures, lengths, labels, who is in it, what is missing, what was set aside.
 
     Args:
         sources: The data sets.
         output: Folder of the pages.
+        privacy: How sources that may hold identifiers are made safe; null counts and quotes them as they are.
     """
     names: Counter[str] = Counter()
-    for source in _made_ready(sources):
+    for source in guarded(_made_ready(sources), privacy, Audit()):
         names[source.name] += 1
         suffix = f"_{names[source.name]}" if names[source.name] > 1 else ""
         path = Path(output) / f"{source.name}{suffix}.html"
@@ -59,7 +64,8 @@ def check(
 ) -> int:
     """Look for whatever stands in two splits: patients, studies, pictures however altered, and texts.
 
-    Exits with 0 where the splits are clean, and with 1 where anything stands in two of them.
+    Exits with 0 where the splits are clean, and with 1 where anything stands in two of them. Records of a set that
+    may hold identifiers are named by codes: the same ones that training and evaluation give them.
 
     Args:
         sources: The data sets, compared with each other too.
@@ -73,9 +79,9 @@ def check(
         cache: File in which thumbnails are kept for the next scan.
     """
     report = scan(
-        _made_ready(sources),
+        coded(_made_ready(sources)),
         settings=ScanSettings(split_by=split_by, near=near, least=least, seed=seed),
-        benchmarks=_made_ready(read_sources(Path(benchmarks))) if benchmarks else [],
+        benchmarks=coded(_made_ready(read_sources(Path(benchmarks)))) if benchmarks else [],
         encoder=encoder,
         cache=Path(cache) if cache else None,
     )

@@ -29,6 +29,8 @@ def zero_shot(
     outcome = evaluate_zero_shot(embedders, described)
     for arm, predictions in outcome.predictions.items():
         write_jsonl(Path(output) / "predictions" / described.name / f"{arm}.jsonl", predictions)
+    if described.audit.checked:
+        described.audit.write(Path(output) / "privacy.jsonl")
     write_results(Path(output) / "results.json", outcome.rows)
     for row in outcome.rows:
         if row.arm == TRAINED and row.baseline is not None:

@@ -17,7 +17,7 @@ from mmmed.data.card import read_card, show_licence
 from mmmed.data.collate import pad
 from mmmed.data.conversation import Join, merge
 from mmmed.data.deidentify.audit import Audit
-from mmmed.data.deidentify.privacy import Privacy, guarded
+from mmmed.data.deidentify.privacy import DEFAULT_PRIVACY, Privacy, guarded
 from mmmed.data.mixture import Mixture
 from mmmed.data.order import BatchOrder, ResumableLoader
 from mmmed.data.source import Snapshot, Source, decodable, read
@@ -30,9 +30,6 @@ from mmmed.processing.processor import ModelInput, Processor
 from mmmed.records import Example, Quarantined, Split
 
 _log = logging.getLogger(__name__)
-
-# Frozen, so that one may be the default of all.
-_GATE = Privacy()
 
 
 class Conversations(Dataset[ModelInput]):
@@ -95,7 +92,7 @@ class MedicalData(lightning.LightningDataModule):
         workers: int = 0,
         seed: int = 0,
         augmentation: Augmentation | None = None,
-        privacy: Privacy | None = _GATE,
+        privacy: Privacy | None = DEFAULT_PRIVACY,
     ) -> None:
         super().__init__()
         if not sources:

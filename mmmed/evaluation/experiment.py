@@ -154,6 +154,8 @@ def ask(
 ) -> dict[str, list[Prediction]]:
     """Every arm's answers to a task; answers of the same weights to the same questions are read back."""
     asked = task.examples()
+    if task.audit.checked:
+        task.audit.write(output / task.name / "privacy.jsonl")
     questions = f"{data_hash(asked)} {task.version} {task.max_new_tokens}"
     answers: dict[str, list[Prediction]] = {}
 

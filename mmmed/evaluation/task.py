@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,6 +11,8 @@ import yaml
 from jsonargparse import ArgumentError as ParsingError
 from jsonargparse import ArgumentParser
 
+from mmmed.data.deidentify.audit import Audit
+from mmmed.data.deidentify.privacy import DEFAULT_PRIVACY, Privacy, guarded_once
 from mmmed.data.source import Records, Source, decodable, read
 from mmmed.data.splits import uniform
 from mmmed.errors import ConfigError, DataError, did_you_mean
@@ -33,6 +36,7 @@ class Task:
         split: Which split is asked.
         limit: Most examples, None for all; whole patients, drawn by a hash of the patient.
         max_new_tokens: Longest free-text answer.
+        privacy: How a source that may hold identifiers is made safe, as it was for training; null asks it as it is.
     """
 
     name: str
@@ -42,6 +46,8 @@ class Task:
     split: Split = "test"
     limit: int | None = None
     max_new_tokens: int = 64
+    privacy: Privacy | None = DEFAULT_PRIVACY
+    audit: Audit = field(default_factory=Audit, init=False, repr=False, compare=False)
 
     def examples(self) -> list[Example]:
         """The questions, closed ones and open ones, in the order of the source.
@@ -67,7 +73,7 @@ class Task:
 
     def quarantined(self) -> list[Quarantined]:
         """What of the asked examples cannot be read, and what the source set aside."""
-        return [*read([self.source], self.split).quarantined, *self._asked().quarantined]
+        return [*read([self._safe], self.split).quarantined, *self._asked().quarantined]
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -84,8 +90,13 @@ class Task:
         return decodable(chosen if self.limit is None else _whole_patients(chosen, limit=self.limit))
 
     def _of_topics(self, split: Split) -> list[Example]:
+        return [one for one in read([self._safe], split).examples if self.topics is None or one.topic in self.topics]
+
+    @cached_property
+    def _safe(self) -> Source:
+        """The prepared source behind the privacy gate, where it needs one."""
         self.source.prepare()
-        return [one for one in read([self.source], split).examples if self.topics is None or one.topic in self.topics]
+        return guarded_once(self.source, self.privacy, self.audit)
 
 
 def load_task(path: str | Path) -> Task:
@@ -101,7 +112,7 @@ def read_described(path: str | Path, kind: type[Described], *, folder: str) -> D
     """
     if not Path(path).is_file():
         raise ConfigError(f"no task file {path}; the tasks of the project are in {folder}")
-    known = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    known = [each.name for each in fields(kind) if each.init]  # type: ignore[arg-type]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind)
     try:

@@ -5,6 +5,7 @@ Letters in array names: B draws, P patients, N items, C candidates, E width of t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
 
+from mmmed.data.deidentify.audit import Audit
+from mmmed.data.deidentify.privacy import DEFAULT_PRIVACY, Privacy, guarded_once
 from mmmed.data.question import YES_NO
 from mmmed.data.source import Source, decodable, read
 from mmmed.errors import ConfigError, DataError
@@ -55,6 +58,7 @@ class ZeroShotTask:
         prompts: Topic of yes/no questions to the prompts that stand for yes and no.
         reports: Topic whose answers are found by their images, and the other way round; empty for none.
         split: Which split is asked.
+        privacy: How a source that may hold identifiers is made safe, as it was for training; null asks it as it is.
     """
 
     name: str
@@ -63,6 +67,8 @@ class ZeroShotTask:
     prompts: dict[str, Prompts] = field(default_factory=dict)
     reports: str = ""
     split: Split = "test"
+    privacy: Privacy | None = DEFAULT_PRIVACY
+    audit: Audit = field(default_factory=Audit, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for topic, prompts in self.prompts.items():
@@ -77,9 +83,8 @@ class ZeroShotTask:
         Raises:
             DataError: A topic is not asked about in this split, or has the same answer throughout.
         """
-        self.source.prepare()
         wanted = {*self.prompts, *filter(None, [self.reports])}
-        read_ones = [one for one in read([self.source], split).examples if one.topic in wanted]
+        read_ones = [one for one in read([self._safe], split).examples if one.topic in wanted]
         kept = decodable([one for one in read_ones if len(one.images) == 1]).examples
         if missing := sorted(wanted - {one.topic for one in kept}):
             raise DataError(f"task {self.name}: no {split} example has the topic {missing[0]!r}; check its source")
@@ -93,6 +98,12 @@ class ZeroShotTask:
                     "are needed; take more examples, or other fractions of the split"
                 )
         return kept
+
+    @cached_property
+    def _safe(self) -> Source:
+        """The prepared source behind the privacy gate, where it needs one."""
+        self.source.prepare()
+        return guarded_once(self.source, self.privacy, self.audit)
 
 
 class Outcome(NamedTuple):

@@ -7,7 +7,6 @@ H, W: rows and columns.
 """
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -15,7 +14,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mmmed.data.deidentify.audit import Audit
+from mmmed.data.deidentify.kept import keep_boxes, kept_boxes
 from mmmed.errors import PrivacyError
-from mmmed.models.weights import cache_folder
 from mmmed.records import LazyImage
 
 VERSION = "rapidocr-ppocr6-small-2"
@@ -59,11 +57,11 @@ def find_text(picture: Image.Image) -> list[Box]:
         PrivacyError: The recogniser failed.
     """
     digest = picture_digest(picture)
-    kept = _kept(digest)
+    kept = kept_boxes(digest)
     if kept is not None:
-        return kept
+        return [Box(*box) for box in kept]
     boxes = _read(picture)
-    _keep(digest, boxes)
+    keep_boxes(digest, boxes)
     return boxes
 
 
@@ -176,26 +174,3 @@ def _reader() -> Any:
     )
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)
     return reader
-
-
-def _place(digest: str) -> Path:
-    return cache_folder() / "masks" / digest[:2] / f"{digest}.json"
-
-
-def _kept(digest: str) -> list[Box] | None:
-    try:
-        return [Box(*map(int, box)) for box in json.loads(_place(digest).read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError):
-        return None  # not there or not whole: it is read again
-
-
-def _keep(digest: str, boxes: Sequence[Box]) -> None:
-    path = _place(digest)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(boxes), encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        # Only time is lost.
-        partial.unlink(missing_ok=True)

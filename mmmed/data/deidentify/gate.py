@@ -10,6 +10,7 @@ from dataclasses import replace
 from mmmed.data.deidentify import secret
 from mmmed.data.deidentify.audit import Audit
 from mmmed.data.deidentify.burned_in import MaskedImage
+from mmmed.data.deidentify.codes import Codes, coded_quarantined
 from mmmed.data.deidentify.privacy import Privacy
 from mmmed.data.deidentify.recognisers import engine
 from mmmed.data.deidentify.surrogates import Surrogates
@@ -47,16 +48,16 @@ class Gate:
             PrivacyError: A recogniser failed.
         """
         key = secret.key(self.privacy.key)
-        for record in self.source.records():
+        for number, record in enumerate(self.source.records(), start=1):
             if isinstance(record, Quarantined):
-                yield self._quarantined(record, key)
+                yield self._quarantined(record, key, number=number)
             else:
                 yield self._example(record, key)
 
     def _example(self, example: Example, key: bytes) -> Example:
         surrogates = Surrogates(key, patient=f"{example.source}\0{example.patient}")
-        codes = Surrogates(key, patient=example.source)
-        record = codes.token("record", example.id)
+        codes = Codes(key, source=self.name)
+        record = codes.record(example.id)
         texts = _texts(example)
         known = [value for value in (example.patient, example.study, example.id) if value]
         cleaned = clean(list(texts.values()), surrogates, mode=self.privacy.text, known=known)
@@ -69,12 +70,12 @@ class Gate:
         return replace(
             example,
             id=record,
-            patient=codes.token("patient", example.patient),
-            study=codes.token("study", example.study) if example.study else "",
+            patient=codes.patient(example.patient),
+            study=codes.study(example.study),
             turns=tuple(_turn(turn, number, safe) for number, turn in enumerate(example.turns)),
             options=tuple(safe[f"option {number}"] for number in range(len(example.options))),
             attributes=self._attributes(example, safe, record),
-            images=tuple(self._image(image) for image in example.images),
+            images=tuple(self._image(codes.image(image)) for image in example.images),
         )
 
     def _attributes(self, example: Example, safe: Mapping[str, str], record: str) -> dict[str, str | float]:
@@ -94,10 +95,11 @@ class Gate:
     def _image(self, image: LazyImage) -> LazyImage:
         return MaskedImage(image, self.audit) if self.privacy.images == "mask" else image
 
-    def _quarantined(self, record: Quarantined, key: bytes) -> Quarantined:
+    def _quarantined(self, record: Quarantined, key: bytes, *, number: int) -> Quarantined:
         """A reason may quote a cell."""
-        (cleaned,) = clean([record.reason], Surrogates(key, patient=record.source), mode=self.privacy.text)
-        return replace(record, reason=cleaned.text)
+        coded = coded_quarantined(record, number=number)
+        (cleaned,) = clean([coded.reason], Surrogates(key, patient=record.source), mode=self.privacy.text)
+        return replace(coded, reason=cleaned.text)
 
 
 def _texts(example: Example) -> dict[str, str]:

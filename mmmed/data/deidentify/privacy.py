@@ -7,7 +7,7 @@ from typing import Literal
 
 from mmmed.data.card import read_card
 from mmmed.data.deidentify.audit import Audit
-from mmmed.data.source import Source
+from mmmed.data.source import Snapshot, Source
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,10 @@ class Privacy:
     key: str | None = None
 
 
+DEFAULT_PRIVACY = Privacy()
+"""Rules for texts and masks for pictures, before every source whose card does not say that identifiers were removed."""
+
+
 def guarded(sources: Sequence[Source], privacy: Privacy | None, audit: Audit) -> list[Source]:
     """Put the gate before every source that needs it; without `privacy` before none, which is logged.
 
@@ -49,3 +53,32 @@ def guarded(sources: Sequence[Source], privacy: Privacy | None, audit: Audit) ->
         Gate(source, privacy, audit) if privacy.sources == "all" or source.name in exposed else source
         for source in sources
     ]
+
+
+def guarded_once(source: Source, privacy: Privacy | None, audit: Audit) -> Source:
+    """Like `guarded`, for whoever reads a source several times: what passed the gate is kept.
+
+    Raises:
+        DataError: The source has no card.
+        PrivacyError: A recogniser failed.
+    """
+    (gated,) = guarded([source], privacy, audit)
+    if gated is source:
+        return source
+    gated.prepare()
+    return Snapshot(gated)
+
+
+def coded(sources: Sequence[Source]) -> list[Source]:
+    """Give codes to the records of sources that may hold identifiers; for reports on which records are alike.
+
+    Raises:
+        DataError: A source has no card.
+    """
+    exposed = [source.name for source in sources if not read_card(source.name).deidentified]
+    if not exposed:
+        return list(sources)
+    from mmmed.data.deidentify import secret
+    from mmmed.data.deidentify.codes import Coded
+
+    return [Coded(source, secret.key()) if source.name in exposed else source for source in sources]
