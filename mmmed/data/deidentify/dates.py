@@ -64,6 +64,7 @@ _FORMS = {
     rf"(?!\s?(?:mg|ml|%|cm|mm|:|/))(?:(?:\s*,\s*|\s+(?:of\s+)?)(?:(?P<year>{_YEAR})|'\d{{2}}\b))?",
     "date, month and year": rf"\b(?P<month>{_MONTH})\b\.?,?\s*(?:de[l]?\s+(?:año\s+)?|of\s+|[-/]\s*)?"
     rf"(?P<year>{_YEAR})\b",
+    "date, month and short year": rf"\b(?P<month>{_MONTH})[-/'\u2019](?P<year>\d{{2}})\b(?![-/.]\d)",
     "date, numeric month and year": rf"(?<![\d./-])(?P<month>0?[1-9]|1[0-2])(?P<gap>[-/])(?P<year>{_YEAR})(?![\d/-])",
     "date, without year": r"\b(?:on|dated?|since|until|by|from|el|d[ií]a|desde|hasta|fecha)\s+(?P<month>\d{1,2})"
     r"(?P<gap>/)(?P<day>\d{1,2})(?![\d/%.])",
@@ -83,6 +84,7 @@ _WORDED = (
     "date, day first",
     "date, month first",
     "date, month and year",
+    "date, month and short year",
     "month",
     "month, Spanish",
 )

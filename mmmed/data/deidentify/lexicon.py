@@ -2,8 +2,8 @@
 
 female.txt, male.txt and last.txt are the names of the United States census of 1990, most frequent first (of the
 surnames, the first 12,000); words.txt says which of them are also words, and short.txt which given names are too short
-to stand for a person alone. Words are in lower case; streets.txt and towns.txt hold names as they are written, one in a
-line.
+to stand for a person alone; lettered.txt holds words that a single letter follows, as in hepatitis B. Words are in
+lower case; streets.txt and towns.txt hold names as they are written, one in a line.
 """
 
 import re

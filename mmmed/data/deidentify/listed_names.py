@@ -20,7 +20,7 @@ CAPITAL = re.compile(rf"[{UPPER}](?<!\w.)[\w'\u2019`-]*")
 WORD = re.compile(r"[^\W\d_][\w'\u2019`-]*")
 
 _SERIES = re.compile(rf"{TOKEN}(?:, {TOKEN})*,? (?:and|y) {TOKEN}|{TOKEN}(?:, {TOKEN}){{2,}}")
-_RUN = re.compile(rf"[{UPPER}](?<![\w@.].)[\w'\u2019`-]*(?:[ \t]+(?:{JOINER}[ \t]+)?(?:{TOKEN}|{INITIAL}))*")
+_RUN = re.compile(rf"[{UPPER}](?<![\w@.].)[\w'\u2019`-]*(?:[ \t]+(?:{JOINER}[ \t]+)?(?:{INITIAL}|{TOKEN}))*")
 _LISTED_CAPITALS = re.compile(
     rf"(?P<last>[{UPPER}](?<!\w.)['\u2019\w-]+),[ \t]*(?P<first>[{UPPER}]['\u2019\w-]+)(?:[ \t]+[{UPPER}]\b\.?)?"
 )
@@ -97,8 +97,15 @@ def _foreign_names(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
     known = stems[0] in lexicon.names() or (stems[-1] in lexicon.names() and len(stems[-1]) > 1)
     foreign = not text.isascii() and not is_spanish(text) and any(not stem.isascii() for stem in stems)
     initialled = len(tokens) == 3 and len(stems[1]) == 1 and len(stems[2]) > 1
+    # "Faina D. Yefremova", but not "Hepatitis B. Patient" or "Factor V Leiden".
+    dotted = (
+        initialled
+        and text[tokens[1].end() : tokens[1].end() + 1] == "."
+        and min(map(len, (stems[0], stems[2]))) > 2
+        and stems[0] not in lexicon.words_of("lettered")
+    )
     if (
-        foreign or (known and (initialled or (len(tokens) > 1 and stems[-1] in lexicon.words_of("last"))))
+        foreign or dotted or (known and (initialled or (len(tokens) > 1 and stems[-1] in lexicon.words_of("last"))))
     ) and not is_eponym(text, end, stems[-1], alone=len(tokens) == 1):
         yield Finding(tokens[0].start(), end, "name", "name, by its form")
 

@@ -18,7 +18,13 @@ _PHONE_WORDS = (
 _NO_UNIT = r"(?!\s?(?:mg|m[lL]|mcg|µg|g\b|k?cal|IU\b|[uU]\b|cm|mm|m?Eq|m?[oO]sm|cells|copies|%|/))"
 
 _NET = (
-    rule("email", "email", r"(?P<phi>[\w.+%-]+@[\w-]+(?:\.[\w-]+)+)", flags=0),
+    # The dot of the domain, or the space that a scanner has put after the sign, may be wrong.
+    rule(
+        "email",
+        "email",
+        r"(?P<phi>[\w.+%-]+@(?:[A-Za-z][\w-]*(?:\.[\w-]+)*|[\w-]+(?:\.[\w-]+)+| [\w-]+(?:\.[\w-]+)+))",
+        flags=0,
+    ),
     rule(
         "email, spelt out",
         "email",

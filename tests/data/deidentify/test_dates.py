@@ -24,6 +24,8 @@ from mmmed.data.deidentify.dates import find_dates, shift
         ("abril 2002", 30, "mayo 2002"),
         ("03/2021", 31, "04/2021"),
         ("March", 30, "April"),
+        ("sep-04", 30, "oct-04"),
+        ("diciembre-08", 30, "enero-09"),
     ],
 )
 def test_a_date_is_moved_and_keeps_its_form(written: str, days: int, moved: str) -> None:
