@@ -1,13 +1,14 @@
 """How much of what identifies a person is found, how much else is taken with it, and how fast.
 
-    python benchmarks/deidentification.py SHARED_DATA/10_deid [--mode rules|model] [--misses FILE]
+    python benchmarks/deidentification.py SHARED_DATA/10_deid [--mode rules|model] [--output FILE] [--misses FILE]
 
 Every set is cut in two by a hash of the record: rules were written while looking at the one half, the other was only
 counted. A labelled identifier is found if every word of it is covered, titles ("Mr.") and labels ("Patient ID:") aside;
 a finding is right if it touches anything that is labelled, of whatever type. Dates without a day or a
 month (years, "last week") are no identifiers under Safe Harbor and are not asked for, nor are states, countries,
 professions and ages under 90.
-`--misses` writes what was missed and what was taken wrongly to a file of yours: it quotes the notes.
+`--output` keeps the figures and says which labels were missed, by record and place; `--misses` writes what was missed
+and what was taken wrongly to a file of yours: it quotes the notes.
 """
 
 import argparse
@@ -50,6 +51,16 @@ TYPES = {
     "CENTRO_SALUD",
 }
 TYPE_OF = {label: kind for kind, labels in TYPES.items() for label in labels.split()}
+KINDS_OF = {
+    "name": ("name",),
+    "date": ("date",),
+    "phone": ("phone", "fax"),
+    "email": ("email",),
+    "place": ("place", "address", "institution"),
+}
+TYPE_OF_KIND = {kind: group for group, kinds in KINDS_OF.items() for kind in kinds}
+"""What is found, in the types of the table; every other kind is a number that identifies."""
+
 # Words inside labelled spans that identify nobody.
 _ASIDE = re.compile(
     r"(?i:mr|mrs|ms|miss|dr|dra|prof|don|doña|d|patient|id|case|site|number|no|de|del|of|the|and|nan|of"
@@ -72,9 +83,21 @@ class Tally:
         """Share of the asked that was found."""
         return self.found[kind] / self.asked[kind] if self.asked[kind] else float("nan")
 
-    def precision(self) -> float:
-        """Share of the findings that touch a label."""
-        return sum(self.right.values()) / max(1, sum(self.taken.values()))
+    def precision(self, type_: str | None = None) -> float:
+        """Share of the findings, or of those of one type, that touch a label."""
+        kinds = [kind for kind in self.taken if type_ in (None, TYPE_OF_KIND.get(kind, "identifier"))]
+        taken = sum(self.taken[kind] for kind in kinds)
+        return sum(self.right[kind] for kind in kinds) / taken if taken else float("nan")
+
+    def add(self, other: "Tally") -> None:
+        """Count another set too."""
+        for mine, others in zip(self.counts, other.counts, strict=True):
+            mine.update(others)
+
+    @property
+    def counts(self) -> tuple[Counter[str], ...]:
+        """All counters, in one order."""
+        return self.found, self.asked, self.right, self.taken
 
 
 def half_of(identifier: str) -> str:
@@ -132,21 +155,54 @@ def has_day_or_month(text: str) -> bool:
 
 
 def table(tallies: dict[tuple[str, str], Tally]) -> str:
-    """The figures as Markdown."""
+    """The figures as Markdown: recall / precision (how many were asked)."""
     kinds = (*ASKED, "place")
     lines = ["| set | half | " + " | ".join(kinds) + " | precision |", "| --- " * (len(kinds) + 3) + "|"]
-    for (name, half), tally in sorted(tallies.items()):
-        cells = [f"{tally.recall(kind):.3f} ({tally.asked[kind]})" if tally.asked[kind] else "-" for kind in kinds]
+    for (name, half), tally in [*sorted(tallies.items()), *totals(tallies).items()]:
+        cells = [
+            f"{tally.recall(kind):.3f} / {tally.precision(kind):.2f} ({tally.asked[kind]})"
+            if tally.asked[kind]
+            else "-"
+            for kind in kinds
+        ]
         lines.append(f"| {name} | {half} | {' | '.join(cells)} | {tally.precision():.3f} |")
-    for half in ("seen", "held out"):
-        chosen = [tally for (_, each), tally in tallies.items() if each == half]
-        asked = {kind: sum(tally.asked[kind] for tally in chosen) for kind in kinds}
-        found = {kind: sum(tally.found[kind] for tally in chosen) for kind in kinds}
-        right = sum(sum(tally.right.values()) for tally in chosen)
-        taken = sum(sum(tally.taken.values()) for tally in chosen)
-        cells = [f"{found[kind] / asked[kind]:.3f} ({asked[kind]})" for kind in kinds]
-        lines.append(f"| all | {half} | {' | '.join(cells)} | {right / taken:.3f} |")
     return "\n".join(lines)
+
+
+def totals(tallies: dict[tuple[str, str], Tally]) -> dict[tuple[str, str], Tally]:
+    """All sets together, by half."""
+    summed: dict[tuple[str, str], Tally] = defaultdict(Tally)
+    for (_, half), tally in sorted(tallies.items()):
+        summed["all", half].add(tally)
+    return summed
+
+
+def results(tallies: dict[tuple[str, str], Tally], *, mode: str, notes: float, length: float) -> dict[str, Any]:
+    """The figures as JSON, with every missed label by record and place, and without its text."""
+    return {
+        "mode": mode,
+        "notes_per_second_of_one_processor": round(notes, 1),
+        "characters_per_note": round(length),
+        "figures": [
+            {
+                "set": name,
+                "half": half,
+                "type": kind,
+                "asked": tally.asked[kind],
+                "recall": round(tally.recall(kind), 4),
+                "precision": round(tally.precision(kind), 4),
+            }
+            for (name, half), tally in [*sorted(tallies.items()), *totals(tallies).items()]
+            for kind in (*ASKED, "place")
+            if tally.asked[kind]
+        ],
+        "missed": [
+            f"{name}: {miss['id']}, {miss['start']} to {miss['end']}: {miss['what'].removeprefix('missed: ')}"
+            for (name, _), tally in sorted(tallies.items())
+            for miss in tally.misses
+            if miss["what"].startswith("missed") and not miss["what"].startswith("missed: place")
+        ],
+    }
 
 
 def pace(folder: Path, mode: Mode, *, seconds: float = 10.0) -> tuple[float, float]:
@@ -166,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--mode", choices=("rules", "model"), default="rules")
+    parser.add_argument("--output", type=Path)
     parser.add_argument("--misses", type=Path)
     asked = parser.parse_args()
     engine(asked.mode)
@@ -173,6 +230,9 @@ def main() -> None:
     print(table(tallies))
     notes, length = pace(asked.folder, asked.mode)
     print(f"\n{asked.mode}: {notes:.0f} notes of {length:.0f} characters a second of one processor")
+    if asked.output:
+        figures = results(tallies, mode=asked.mode, notes=notes, length=length)
+        asked.output.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if asked.misses:
         lines = [
             json.dumps({"set": name, "half": half, **miss}, ensure_ascii=False)
@@ -185,7 +245,8 @@ def main() -> None:
 
 def _line(record: dict[str, Any], start: int, end: int, what: str) -> dict[str, Any]:
     text = record["text"]
-    return {"id": record["id"], "what": what, "text": text[start:end], "around": text[max(0, start - 50) : end + 30]}
+    around = text[max(0, start - 50) : end + 30]
+    return {"id": record["id"], "start": start, "end": end, "what": what, "text": text[start:end], "around": around}
 
 
 if __name__ == "__main__":

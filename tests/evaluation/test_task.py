@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import yaml
 
 from mmmed.errors import ConfigError, DataError, ImageError
 from mmmed.evaluation.task import CLOSED_METRICS, OPEN_METRICS, Task, load_task
-from mmmed.records import Example, Quarantined
+from mmmed.records import Example, Quarantined, Turn
 
 MakeTask = Callable[..., Task]
 MakeExample = Callable[..., Example]
@@ -53,6 +53,23 @@ def test_a_task_is_read_from_yaml(content: dict[str, Any], write: Callable[[obje
     assert {one.split for one in task.training()} == {"train"}
     assert task.is_closed
     assert task.metrics == CLOSED_METRICS
+
+
+def test_a_set_that_may_hold_identifiers_is_asked_behind_the_privacy_gate(
+    make_task: MakeTask, make_example: MakeExample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMMED_CACHE", str(tmp_path))
+    example = make_example("77120", "Mr. Abernathy, MRN 00817263?", "yes", "a", patient="00817263", split="test")
+    example = replace(example, source="pairs", images=(), turns=(Turn("user", example.question), example.turns[1]))
+    task = make_task([example])
+    task.source.name = "pairs"
+    (asked,) = task.examples()
+    assert not [word for word in ("Abernathy", "00817263", "77120") if word in repr(asked)]
+    assert (asked.reference, asked.options) == (example.reference, example.options)
+    assert task.audit.summary()["kinds"]["name"] >= 1
+    as_it_is = make_task([example], privacy=None)
+    as_it_is.source.name = "pairs"
+    assert as_it_is.examples() == [example]
 
 
 def test_a_limit_keeps_whole_patients(make_task: MakeTask, make_example: MakeExample) -> None:

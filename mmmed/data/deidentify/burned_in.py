@@ -92,7 +92,7 @@ class MaskedImage:
         audit: Where masks are noted, once for each picture; None notes nothing.
     """
 
-    image: LazyImage
+    image: LazyImage = field(repr=False)
     audit: Audit | None = field(default=None, compare=False, repr=False)
 
     @property

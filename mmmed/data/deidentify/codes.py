@@ -7,7 +7,7 @@ a message quotes one it is taken out.
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class CodedImage:
         name: The code.
     """
 
-    image: LazyImage
+    image: LazyImage = field(repr=False)
     name: str
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from PIL import Image
 from mmmed.data.deidentify import burned_in, secret
 from mmmed.data.deidentify.audit import Audit
 from mmmed.data.deidentify.burned_in import Box, MaskedImage
+from mmmed.data.deidentify.codes import Coded, CodedImage, without_names
 from mmmed.data.deidentify.gate import Gate
-from mmmed.data.deidentify.privacy import Privacy, guarded
-from mmmed.errors import ConfigError, DataError, OutputError, PrivacyError
+from mmmed.data.deidentify.kept import keep_boxes, kept_boxes
+from mmmed.data.deidentify.privacy import DEFAULT_PRIVACY, Privacy, coded, guarded, guarded_once
+from mmmed.data.source import Snapshot
+from mmmed.errors import ConfigError, DataError, ImageError, OutputError, PrivacyError
 from mmmed.processing.image import ImageFile
 from mmmed.records import Example, Quarantined, Turn
 
@@ -63,12 +67,12 @@ def gated(records: Sequence[Example | Quarantined], audit: Audit, **settings: st
     return list(Gate(Shelf(records), Privacy(**settings), audit).records())  # type: ignore[arg-type]
 
 
-def test_no_identifier_passes_in_any_field(example: Example) -> None:
+def test_no_identifier_passes_in_any_field(example: Example, tmp_path: Path) -> None:
     (safe,) = gated([example], Audit())
     assert isinstance(safe, Example)
-    shown = repr(safe)
-    shown = shown.replace(repr(safe.images), "")  # the path of a file is the user's own
+    shown = repr(replace(safe, images=(), turns=())) + repr(safe.turns)
     assert not [word for word in SECRETS if word in shown], shown
+    assert str(tmp_path) not in safe.images[0].name
     assert safe.attributes["age"] == 90.0
     assert (safe.attributes["sex"], safe.topic, safe.options[1]) == ("M", "effusion", "no")
     assert safe.reference in safe.options
@@ -105,11 +109,68 @@ def test_the_audit_says_what_and_why_but_never_whom(example: Example, tmp_path: 
 
 
 def test_the_reason_of_a_bad_row_is_cleaned_too() -> None:
-    (bad,) = gated([Quarantined("pairs", "row 3", "'answer' is 'Mr. Abernathy, 951.830.2022'")], Audit())
+    file = "ward 3/Abernathy Zebulon/film.dcm"
+    told = f"DICOM file /archive/{file} is damaged (a tag is missing); 'answer' is 'Mr. Abernathy, 951.830.2022'"
+    (bad,) = gated([Quarantined("pairs", file, told)], Audit())
     assert isinstance(bad, Quarantined)
-    assert bad.record == "row 3"
-    assert "Abernathy" not in bad.reason
-    assert "951" not in bad.reason
+    assert bad.record == "record 1"
+    assert not [word for word in ("Abernathy", "Zebulon", "951", "archive", "film") if word in bad.reason]
+    assert bad.reason.startswith("DICOM file \N{HORIZONTAL ELLIPSIS} is damaged (a tag is missing); 'answer' is 'Mr. ")
+
+
+def test_a_broken_picture_is_set_aside_without_the_name_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "Abernathy Zebulon.png"
+    path.write_bytes(b"no picture")
+    image = CodedImage(ImageFile(path), "picture 1")
+    with pytest.raises(ImageError) as told:
+        image.open()
+    assert "Abernathy" not in str(told.value)
+    assert "Zebulon" not in str(told.value)
+    assert str(tmp_path) not in str(told.value)
+    assert told.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("message", "names", "left"),
+    [
+        ("image /a/b c/John Doe.png cannot be decoded", [], "image \N{HORIZONTAL ELLIPSIS} cannot be decoded"),
+        ("DICOM file ward/Doe[2] window has no frame", [], "DICOM file \N{HORIZONTAL ELLIPSIS} window has no frame"),
+        ("report 's1-Doe.txt' is missing", ["s1-Doe.txt"], "report '\N{HORIZONTAL ELLIPSIS}' is missing"),
+        ("the answer 'x' is none of the options", [], "the answer 'x' is none of the options"),
+    ],
+)
+def test_paths_are_taken_out_of_messages(message: str, names: list[str], left: str) -> None:
+    assert without_names(message, names) == left
+
+
+def test_records_may_bear_codes_while_their_content_stays(example: Example) -> None:
+    source = Coded(Shelf([example, Quarantined("pairs", "Abernathy.png", "Abernathy.png is missing")]), b"k" * 16)
+    one, bad = source.records()
+    assert isinstance(one, Example)
+    assert isinstance(bad, Quarantined)
+    assert one.turns == example.turns
+    assert example.patient not in (one.patient, one.study, one.id)
+    assert one.images[0].open() == example.images[0].open()
+    assert "Abernathy" not in repr(bad)
+    (safe,) = gated([example], Audit())
+    assert isinstance(safe, Example)
+    exposed, clean = Shelf([example]), Shelf([], name="phantom")
+    first, second = coded([exposed, clean])
+    assert second is clean
+    (found,) = first.records()
+    assert isinstance(found, Example)
+    # A finding of the scan can be looked up in the predictions.
+    assert (found.id, found.patient, found.images[0].name) == (safe.id, safe.patient, safe.images[0].name)
+
+
+def test_a_source_that_is_read_often_passes_the_gate_once(example: Example) -> None:
+    audit = Audit()
+    kept = guarded_once(Shelf([example]), DEFAULT_PRIVACY, audit)
+    assert isinstance(kept, Snapshot)
+    assert list(kept.records()) == list(kept.records())
+    assert audit.checked["pairs texts"] == len([line for line in audit.lines if line["place"] == "id"]) * 9
+    clean = Shelf([], name="phantom")
+    assert guarded_once(clean, DEFAULT_PRIVACY, audit) is clean
 
 
 def test_sources_pass_by_what_their_card_says(caplog: pytest.LogCaptureFixture) -> None:
@@ -138,7 +199,7 @@ def test_a_failing_reader_of_pictures_stops_the_run(example: Example, monkeypatc
 def test_pictures_may_be_left_as_they_are(example: Example) -> None:
     (safe,) = gated([example], Audit(), images="keep")
     assert isinstance(safe, Example)
-    assert safe.images == example.images
+    assert safe.images[0].open() == example.images[0].open()
 
 
 def test_a_picture_is_read_once_and_only_its_boxes_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +220,19 @@ def test_a_picture_is_read_once_and_only_its_boxes_change(tmp_path: Path, monkey
     changed = {(x, y) for x in range(256) for y in range(256) if masked.getpixel((x, y)) != original.getpixel((x, y))}
     assert changed == {(x, y) for x in range(2, 10) for y in range(3, 8)}
     assert image.name == image.image.name
+
+
+def test_boxes_are_kept_in_one_file_and_a_damaged_one_is_read_anew(tmp_path: Path) -> None:
+    assert kept_boxes("a") is None
+    keep_boxes("a", [Box(1, 2, 3, 4)])
+    keep_boxes("b", [])
+    assert kept_boxes("a") == [(1, 2, 3, 4)]
+    assert kept_boxes("b") == []
+    (file,) = (tmp_path / "cache").iterdir()
+    assert file.stat().st_mode & 0o077 == 0
+    file.write_bytes(b"no database" * 100)
+    assert kept_boxes("a") is None
+    keep_boxes("a", [])
 
 
 def test_the_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
