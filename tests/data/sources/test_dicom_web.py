@@ -50,7 +50,11 @@ def forward(listening, connect):
             origin, _ = listening.accept()
         except OSError:
             return
-        target = connect()
+        try:
+            target = connect()
+        except OSError:  # the server does not listen yet
+            origin.close()
+            continue
         for pair in ((origin, target), (target, origin)):
             threading.Thread(target=pump, args=pair, daemon=True).start()
 """
