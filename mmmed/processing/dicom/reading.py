@@ -45,6 +45,8 @@ _FAULTS = (
     zlib.error,
 )
 
+_RUST = "pyo3_runtime"
+
 
 @contextmanager
 def dicom_faults(path: Path) -> Iterator[None]:
@@ -61,10 +63,19 @@ def dicom_faults(path: Path) -> Iterator[None]:
     except ImageError:
         raise
     except _FAULTS as error:
-        # What pydicom quotes may be bytes of the file, or a name out of it.
-        told = re.sub(r"""b?(?P<mark>['"]).*?((?P=mark)|$)""", "…", " ".join(str(error).split()))
-        reason = "".join(character for character in told if character.isprintable())[:120] or type(error).__name__
-        raise ImageError(f"DICOM file {path} cannot be read ({reason}); fetch it again or remove its record") from error
+        raise _in_one_line(error, path) from error
+    except BaseException as error:
+        # The decoder of RLE is written in Rust, where damage ends in a panic, which Python holds to be no `Exception`.
+        if type(error).__module__ != _RUST:
+            raise
+        raise _in_one_line(error, path) from None
+
+
+def _in_one_line(error: BaseException, path: Path) -> ImageError:
+    # What pydicom quotes may be bytes of the file, or a name out of it.
+    told = re.sub(r"""b?(?P<mark>['"]).*?((?P=mark)|$)""", "…", " ".join(str(error).split()))
+    reason = "".join(character for character in told if character.isprintable())[:120] or type(error).__name__
+    return ImageError(f"DICOM file {path} cannot be read ({reason}); fetch it again or remove its record")
 
 
 def read_dataset(path: Path, *, pixels: bool = True) -> Dataset:

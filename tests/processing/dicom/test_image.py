@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_voi_lut
 
 from mmmed.errors import ConfigError, ImageError
-from mmmed.processing.dicom import CT_WINDOWS, DicomImage, attributes, read_dataset
+from mmmed.processing.dicom import CT_WINDOWS, DicomImage, attributes, dicom_faults, read_dataset
 from mmmed.processing.dicom.windows import Window, apply_window
 
 MakeDicom = Callable[..., Path]
@@ -124,6 +124,14 @@ def test_a_broken_file_is_one_line(tmp_path: Path, content: bytes, reason: str) 
         pixels(tmp_path / "x.dcm")
     with pytest.raises(ImageError, match="is missing"):
         pixels(tmp_path / "y.dcm")
+
+
+def test_a_panic_of_a_decoder_is_one_line_and_an_interruption_is_none(tmp_path: Path) -> None:
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+    with pytest.raises(ImageError, match=r"cannot be read \(index out of bounds\)"), dicom_faults(tmp_path):
+        raise panic("index out of bounds")
+    with pytest.raises(KeyboardInterrupt), dicom_faults(tmp_path):
+        raise KeyboardInterrupt
 
 
 def test_absurd_sizes_are_refused_before_memory_is_taken(make_dicom: MakeDicom) -> None:
