@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydicom.dataelem import DataElement
 
+from mmmed.data.deidentify import lexicon
+
 Action = Literal["keep", "remove", "empty", "code", "uid", "date", "time", "age", "clean", "items"]
 
 
@@ -35,10 +37,10 @@ class HeaderPolicy:
     uids: Literal["replace", "keep"] = "replace"
 
 
-# Harmless kinds: numbers and pixels. Texts, names, places, dates and times are not.
+# Harmless kinds: numbers and pixels. Texts, names, places, dates and times are not, nor is packed content (OB).
 _BY_VR: dict[str, Action] = {
     **dict.fromkeys(
-        ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "DS", "IS", "AT", "OB", "OW", "OF", "OD", "OL", "OV", "CS"),
+        ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "DS", "IS", "AT", "OW", "OF", "OD", "OL", "OV", "CS"),
         "keep",
     ),
     "UI": "uid",
@@ -78,26 +80,9 @@ _TABLE: dict[str, Action] = {
     "RescaleType": "keep",
     "PixelData": "keep",
     "MagneticFieldStrength": "keep",
-    # Kinds that are harmless elsewhere.
-    "IconImageSequence": "remove",
-    "OriginalAttributesSequence": "remove",
-    "ReferencedPatientSequence": "remove",
-    "OtherPatientIDsSequence": "remove",
-    "RequestAttributesSequence": "remove",
-    "PersonIdentificationCodeSequence": "remove",
-    "ReferencedStudySequence": "remove",
-    "DigitalSignaturesSequence": "remove",
-    "EncryptedAttributesSequence": "remove",
-    "ContentSequence": "remove",
-    "TextObjectSequence": "remove",
-    "GraphicAnnotationSequence": "remove",
-    "ModifiedAttributesSequence": "remove",
-    "PatientInsurancePlanCodeSequence": "remove",
-    "IssuerOfPatientIDQualifiersSequence": "remove",
-    "InstitutionCodeSequence": "remove",
-    "PatientPrimaryLanguageCodeSequence": "remove",
-    "DataSetTrailingPadding": "remove",
-    "TimezoneOffsetFromUTC": "remove",
+    "ICCProfile": "keep",
+    # Of kinds that are harmless elsewhere: whom they describe, where it was and what else is packed in.
+    **dict.fromkeys(lexicon.in_order("header_removed"), "remove"),
 }
 METHODS = {
     "113100": "Basic Application Confidentiality Profile",

@@ -7,14 +7,17 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image, ImageDraw, ImageFont
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from mmmed.data.deidentify import burned_in
 from mmmed.data.deidentify.audit import Audit
 from mmmed.data.deidentify.burned_in import Box, find_text, is_text
 from mmmed.data.deidentify.dicom import deidentify_dicom
-from mmmed.data.deidentify.header_table import HeaderPolicy
+from mmmed.data.deidentify.header_table import HeaderPolicy, action_for
 from mmmed.data.deidentify.headers import clean_header, shift_dicom
 from mmmed.data.deidentify.surrogates import Surrogates
 from mmmed.errors import PrivacyError
@@ -129,6 +132,29 @@ def test_options_of_the_profile_keep_or_remove_more(tmp_path: Path) -> None:
     assert (made.Manufacturer, made.StudyInstanceUID) == ("Acme", "1.2.3.4")
     assert "QUILLFEATHER" not in made.StudyDescription.upper()
     assert made.StudyDescription.startswith("CHEST")
+
+
+def test_every_attribute_that_the_profile_names_goes_or_changes() -> None:
+    tables = pytest.importorskip("dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c")
+    # Their items are cleaned one by one, which E.1-1 allows (X/Z/U*).
+    cleaned = {"ReferencedImageSequence", "SourceImageSequence"}
+    kept = set()
+    for tag in (tag for tag in tables.ALL_TAGS if len(tag) == 2 and dictionary_has_tag(Tag(tag))):
+        vr = dictionary_VR(Tag(tag)).split(" or ")[0]
+        element = DataElement(Tag(tag), vr, None)
+        if action_for(element, HeaderPolicy(characteristics=False)) in ("keep", "items"):
+            kept.add(element.keyword)
+    assert len(tables.ALL_TAGS) > 600
+    assert kept == cleaned
+
+
+@pytest.mark.parametrize(
+    "keyword", ["GPSLatitude", "EncapsulatedDocument", "MakerNote", "ReferringPhysicianIdentificationSequence"]
+)
+def test_places_and_packed_documents_go_though_their_kind_is_harmless(keyword: str) -> None:
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    assert action_for(DataElement(tag, dictionary_VR(tag), None), HeaderPolicy()) == "remove"
 
 
 def test_an_identifier_where_none_belongs_stops_the_run(tmp_path: Path) -> None:
