@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +19,7 @@ from mmmed.processing.dicom import dicom_faults
 from mmmed.records import Example, Quarantined
 
 if TYPE_CHECKING:
+    import requests
     from dicomweb_client.web import DICOMwebClient
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ USER, PASSWORD, TOKEN = "MMMED_DICOMWEB_USER", "MMMED_DICOMWEB_PASSWORD", "MMMED
 
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _UID = re.compile(r"[0-9.]{1,64}")
+_UNINSTALLED = "DICOMweb needs dicomweb-client; pip install 'mmmed[dicomweb]'"
 _ATTEMPTS = 3
 _SIGN_IN = f"set {USER} and {PASSWORD}, or {TOKEN}"
 _ADVICE = {
@@ -111,7 +113,10 @@ class DicomWeb:
             DataError: The server does not answer, refuses, knows no such thing, or speaks no DICOMweb.
             OutputError: The folder cannot be written to.
         """
-        client = self._client()
+        with closing(self._session()) as session:
+            self._fetch_all(self._client(session))
+
+    def _fetch_all(self, client: "DICOMwebClient") -> None:
         with _told(self.url):
             places = list(self._places(client))
         if not places:
@@ -133,7 +138,7 @@ class DicomWeb:
         yield from self._broken
         yield from self._files.records()
 
-    def _client(self) -> "DICOMwebClient":
+    def _session(self) -> "requests.Session":
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"url {self.url!r} is none of a DICOMweb server; expected https://HOST/PATH")
@@ -141,18 +146,23 @@ class DicomWeb:
             raise ConfigError(f"the url of the DICOMweb server holds a password; take it out and {_SIGN_IN}")
         try:
             import requests
-            from dicomweb_client.web import DICOMwebClient
         except ImportError as error:
-            raise ConfigError("DICOMweb needs dicomweb-client; pip install 'mmmed[dicomweb]'") from error
+            raise ConfigError(_UNINSTALLED) from error
         session = requests.Session()
-        headers = {}
         if token := os.environ.get(TOKEN):
-            headers["Authorization"] = f"Bearer {token}"
+            session.headers["Authorization"] = f"Bearer {token}"
         elif user := os.environ.get(USER):
             session.auth = (user, os.environ.get(PASSWORD, ""))
+        return session
+
+    def _client(self, session: "requests.Session") -> "DICOMwebClient":
+        try:
+            from dicomweb_client.web import DICOMwebClient
+        except ImportError as error:
+            raise ConfigError(_UNINSTALLED) from error
         # Its messages quote the search, and with it names.
         logging.getLogger("dicomweb_client").setLevel(logging.ERROR)
-        client = DICOMwebClient(self.url.rstrip("/"), session=session, headers=headers, timeout=self.patience)
+        client = DICOMwebClient(self.url.rstrip("/"), session=session, timeout=self.patience)
         client.set_http_retry_params(max_attempts=_ATTEMPTS)
         return client
 

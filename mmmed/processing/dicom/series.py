@@ -94,15 +94,20 @@ def read_slice(path: Path) -> Slice:
         position, orientation = dataset.get("ImagePositionPatient"), dataset.get("ImageOrientationPatient")
         return Slice(
             path=path,
-            instance=str(dataset.get("SOPInstanceUID") or ""),
-            series=str(dataset.get("SeriesInstanceUID") or ""),
-            study=str(dataset.get("StudyInstanceUID") or ""),
-            patient=str(dataset.get("PatientID") or "").strip(),
+            instance=_printable(dataset.get("SOPInstanceUID")),
+            series=_printable(dataset.get("SeriesInstanceUID")),
+            study=_printable(dataset.get("StudyInstanceUID")),
+            patient=_printable(dataset.get("PatientID")),
             number=int(dataset.get("InstanceNumber") or 0),
             frames=check_size(dataset, path=path),
             position=tuple(map(float, position)) if position is not None and len(position) == 3 else (),
             orientation=tuple(map(float, orientation)) if orientation is not None and len(orientation) == 6 else (),
         )
+
+
+def _printable(value: object) -> str:
+    """An identifier without what would break a line, which damaged files hold."""
+    return "".join(character for character in str(value or "") if character.isprintable()).strip()
 
 
 def read_series(slices: Iterable[Slice]) -> list[Series]:

@@ -44,6 +44,13 @@ def pump(origin, target):
     except OSError:
         pass
 
+def join(origin, target):
+    with origin, target:
+        back = threading.Thread(target=pump, args=(target, origin), daemon=True)
+        back.start()
+        pump(origin, target)
+        back.join()
+
 def forward(listening, connect):
     while True:
         try:
@@ -55,8 +62,7 @@ def forward(listening, connect):
         except OSError:  # the server does not listen yet
             origin.close()
             continue
-        for pair in ((origin, target), (target, origin)):
-            threading.Thread(target=pump, args=pair, daemon=True).start()
+        threading.Thread(target=join, args=(origin, target), daemon=True).start()
 """
 INSIDE = (
     FORWARD
@@ -124,7 +130,11 @@ def server() -> Iterator[str]:
 
         def connect() -> socket.socket:
             target = socket.socket(socket.AF_UNIX)
-            target.connect(door)
+            try:
+                target.connect(door)
+            except OSError:
+                target.close()
+                raise
             return target
 
         threading.Thread(target=names["forward"], args=(listening, connect), daemon=True).start()  # type: ignore[arg-type]
