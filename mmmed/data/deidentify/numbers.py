@@ -88,7 +88,7 @@ _CONTACTS = (
     rule(
         "phone, labelled",
         "phone",
-        rf"\b{_PHONE_WORDS}\b\.?[^\d+(\n]{{0,25}}\n?[ \t]*(?P<phi>\+?\(?\d(?:[ ().-]{{0,2}}\d){{6,13}})(?![\d/])",
+        rf"\b{_PHONE_WORDS}\b\.?[^\d+(\n]{{0,25}}\n?[ \t]*(?P<phi>\+?\s?\(?\d(?:[ ().-]{{0,2}}\d){{6,13}})(?![\d/])",
     ),
     rule(
         "phone, seven digits",

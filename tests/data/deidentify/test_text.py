@@ -40,6 +40,7 @@ def found(text: str) -> dict[str, str]:
         ("a 94-year-old man", "94", "age"),
         ("call 951.830.2022 now", "951.830.2022", "phone"),
         ("Tel: +41 (0)62 585 51 90", "+41 (0)62 585 51 90", "phone"),
+        ("Tel.: + 34 93 693 29 05.", "+ 34 93 693 29 05", "phone"),
         ("Fax: 650-123-4567", "650-123-4567", "fax"),
         ("write to j.doe+x@mail.example.org.", "j.doe+x@mail.example.org", "email"),
         ("E-mail: marias.alfageme@ juntadeandalucia.es today", "marias.alfageme@ juntadeandalucia.es", "email"),
