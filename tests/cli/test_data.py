@@ -69,15 +69,15 @@ def test_neither_page_nor_findings_name_a_patient(
     for place in range(6):
         name = f"Abernathy Zebulon {place}.png"
         (config.parent / f"{place}.png").rename(config.parent / name)
-        rows.append(f"{name},an answer,00817263,{'test' if place == 5 else 'train'},Dr. Quillfeather")
-    rows.append("Abernathy gone.png,an answer,00817263,train,")
+        rows.append(f"{name},an answer,0081726{place},{'test' if place == 5 else 'train'},Dr. Quillfeather")
+    rows.append("Abernathy gone.png,an answer,00817269,train,")
     (config.parent / "pairs.csv").write_text("\n".join(rows))
     output = config.parent / "leakage.json"
     assert main(["data", "check", "--config", str(config), "--output", str(output)]) == 1
     assert main(["data", "stats", "--config", str(config), "--output", str(config.parent / "pages")]) == 0
     told = capsys.readouterr().out + output.read_text() + (config.parent / "pages" / "pairs.html").read_text()
-    assert not [word for word in ("Abernathy", "Zebulon", "00817263", "Quillfeather") if word in told]
-    assert json.loads(output.read_text())["across_splits"]["patient"] == 1
+    assert not [word for word in ("Abernathy", "Zebulon", "0081726", "Quillfeather") if word in told]
+    assert json.loads(output.read_text())["across_splits"] == {"image": 1}
 
 
 def test_a_file_of_sources_is_read_and_a_missing_one_is_named(config: Path) -> None:
