@@ -10,6 +10,7 @@ from mmmed.errors import DataError
 
 FILES = {
     "aci_bench": "11_dialogue_notes/aci_train.csv",
+    "counterfactual_medqa": "09_bias_counterfactual/counterfactual_medqa.jsonl",
     "covid_chestxray": "01_cxr_notes_covid/metadata.csv",
     "ham10000": "06_skin_ham10000/metadata.csv",
     "iu_xray": "03_iuxray_reports_text/NLMCXR_reports.tgz",

@@ -33,6 +33,7 @@ SOURCES = {
     "pubmedqa.PubMedQa": {"context": False, "fold": 3},
     "medmcqa.MedMcqa": {"validation": 0.1},
     "medqa.MedQa": {},
+    "counterfactual_medqa.CounterfactualMedQa": {},
     "mmlu_medical.MmluMedical": {"subjects": ["anatomy"]},
     "medquad.MedQuad": {"fractions": [0.5, 0.25, 0.25]},
     "mts_dialog.MtsDialog": {"questions": ["header"]},
