@@ -34,6 +34,7 @@ SOURCES = {
     "medmcqa.MedMcqa": {"validation": 0.1},
     "medqa.MedQa": {},
     "counterfactual_medqa.CounterfactualMedQa": {},
+    "fhir_records.FhirRecords": {"longest": 4000, "fractions": [0.5, 0.5, 0.0]},
     "mmlu_medical.MmluMedical": {"subjects": ["anatomy"]},
     "medquad.MedQuad": {"fractions": [0.5, 0.25, 0.25]},
     "mts_dialog.MtsDialog": {"questions": ["header"]},
