@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
+from tqdm import tqdm
 
 from mmmed.cli.main import ClearErrors
 from mmmed.data.card import read_card, show_licence
 from mmmed.data.deidentify.audit import Audit
 from mmmed.data.deidentify.privacy import Privacy, coded, guarded
-from mmmed.data.description import describe
+from mmmed.data.description import FEWEST_PATIENTS, describe
 from mmmed.data.description_page import write_description
 from mmmed.data.leakage.findings import Finding, Report, write_report
 from mmmed.data.leakage.near import LEAST_AGREEMENT
@@ -39,14 +40,13 @@ def stats(sources: list[Source], output: str = "outputs/data", privacy: Privacy 
         names[source.name] += 1
         suffix = f"_{names[source.name]}" if names[source.name] > 1 else ""
         path = Path(output) / f"{source.name}{suffix}.html"
-        records = list(source.records())
+        card = read_card(source.name)
+        records = list(tqdm(source.records(), desc=f"{source.name}: records", unit="record", disable=None, leave=False))
         good, bad = decodable([one for one in records if isinstance(one, Example)])
         quarantined = [*(one for one in records if isinstance(one, Quarantined)), *bad]
+        fewest = 1 if card.deidentified else FEWEST_PATIENTS
         write_description(
-            path,
-            card=read_card(source.name),
-            description=describe(good, quarantined),
-            examples=good,
+            path, card=card, description=describe(good, quarantined, fewest_patients=fewest), examples=good
         )
         print(f"{source.name}: {len(good)} examples, {len(quarantined)} set aside  {path}")
 

@@ -1,18 +1,29 @@
 """What is in a data set: who, how much, how long, how even, and what is missing; counted, not judged."""
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from mmmed.data.splits import uniform
-from mmmed.records import SPLITS, Example, Quarantined, Split
+from mmmed.records import SPLITS, Example, Quarantined, Split, Turn
 
 MOST_VALUES = 12
 """Values of one attribute that are named; what comes after is counted together."""
 
+FEWEST_PATIENTS = 5
+"""Patients who must share a word for it to be shown, where identifiers may still be in the data; what few share may
+be a name or a date."""
+
+OLDEST_SHOWN = 90
+"""Ages from here on are counted as this one where identifiers may still be in the data (45 CFR 164.514(b)(2)(i)(C))."""
+
+OTHER_TOPICS = "any other"
+"""What topics are called that too few patients share."""
+
 _MOST_BARS = 24
+_Word = TypeVar("_Word", bound=Hashable)
 
 
 class Bin(NamedTuple):
@@ -42,7 +53,7 @@ class Attribute(NamedTuple):
         missing: Units for which it is not known.
         numbers: Its spread, where it is a number.
         values: Its most frequent values, where it is a word.
-        others: Units with any other value.
+        others: Units with any other value, or with one that too few patients share.
     """
 
     name: str
@@ -73,6 +84,7 @@ class Description:
         topics: What is asked.
         question_words: Lengths of questions.
         answer_words: Lengths of reference answers that are free text.
+        document_words: Lengths of documents, which are neither asked nor answered.
         attributes: What is known of pictures and of patients.
         licences: Licences of single records, where they have their own.
         quarantined: Records that were set aside, by reason.
@@ -84,29 +96,36 @@ class Description:
     topics: Sequence[Topic]
     question_words: Spread | None
     answer_words: Spread | None
+    document_words: Spread | None
     attributes: Sequence[Attribute]
     licences: Sequence[tuple[str, int]]
     quarantined: Sequence[tuple[str, int]]
 
 
-def describe(examples: Sequence[Example], quarantined: Iterable[Quarantined]) -> Description:
-    """Count what is in these records."""
+def describe(
+    examples: Sequence[Example], quarantined: Iterable[Quarantined], *, fewest_patients: int = 1
+) -> Description:
+    """Count what is in these records.
+
+    Args:
+        examples: The good ones.
+        quarantined: Those that were set aside.
+        fewest_patients: Patients who must share a word for it to be named; with more than one, great ages are one.
+    """
     patients: dict[Split, set[str]] = defaultdict(set)
     pictures: dict[Split, set[str]] = defaultdict(set)
-    topics: dict[str, Counter[str]] = defaultdict(Counter)
     for example in examples:
         patients[example.split].add(example.patient)
         pictures[example.split] |= {image.name for image in example.images}
-        topics[example.topic][example.reference if example.options else ""] += 1
-    asked = sorted(topics.items(), key=lambda topic: -topic[1].total())
     return Description(
         examples=Counter(example.split for example in examples),
         patients={split: len(patients[split]) for split in SPLITS},
         pictures={split: len(pictures[split]) for split in SPLITS},
-        topics=[Topic(name, n.total(), [pair for pair in n.most_common() if pair[0]]) for name, n in asked],
+        topics=_topics(examples, fewest_patients),
         question_words=spread([len(one.question.split()) for one in examples if one.question]),
         answer_words=spread([len(one.reference.split()) for one in examples if one.reference and not one.options]),
-        attributes=_attributes(examples),
+        document_words=spread([len(turn.text.split()) for one in examples if (turn := _document(one))]),
+        attributes=_attributes(examples, fewest_patients),
         licences=Counter(example.licence for example in examples if example.licence).most_common(),
         quarantined=Counter(one.reason for one in quarantined).most_common(),
     )
@@ -131,49 +150,110 @@ def spread(values: Iterable[float]) -> Spread | None:
 
 def samples(examples: Sequence[Example], *, most: int) -> list[Example]:
     """A few examples with pictures, each of another picture: kinds of answer in turn, by a hash within each."""
-    kinds: dict[tuple[str, str], list[Example]] = defaultdict(list)
+    return _in_turn(
+        (one for one in examples if one.images),
+        kind=lambda one: (one.topic, one.reference if one.options else ""),
+        thing=lambda one: one.images[0].name,
+        most=most,
+    )
+
+
+def text_samples(examples: Sequence[Example], *, most: int) -> list[Example]:
+    """A few examples without pictures, each of another patient: topics in turn, by a hash within each."""
+    return _in_turn(
+        (one for one in examples if not one.images and one.turns),
+        kind=lambda one: (one.topic, ""),
+        thing=lambda one: one.patient,
+        most=most,
+    )
+
+
+def _in_turn(
+    examples: Iterable[Example],
+    *,
+    kind: Callable[[Example], tuple[str, str]],
+    thing: Callable[[Example], str],
+    most: int,
+) -> list[Example]:
+    """Kinds in turn and nothing twice, by a hash within each kind."""
+    kinds: dict[tuple[str, str], deque[Example]] = defaultdict(deque)
     for example in sorted(examples, key=lambda one: uniform(f"{one.source}:{one.id}")):
-        if example.images:
-            kinds[example.topic, example.reference if example.options else ""].append(example)
+        kinds[kind(example)].append(example)
     chosen: dict[str, Example] = {}
-    queues = [kinds[kind] for kind in sorted(kinds)]
+    queues = [kinds[one] for one in sorted(kinds)]
     while len(chosen) < most and any(queues):
         for queue in queues:
-            while queue and queue[0].images[0].name in chosen:
-                queue.pop(0)
+            while queue and thing(queue[0]) in chosen:
+                queue.popleft()
             if queue and len(chosen) < most:
-                example = queue.pop(0)
-                chosen[example.images[0].name] = example
+                example = queue.popleft()
+                chosen[thing(example)] = example
     return list(chosen.values())
 
 
-def _attributes(examples: Sequence[Example]) -> list[Attribute]:
-    by_example = [example.attributes for example in examples]
-    by_picture: dict[str, Mapping[str, str | float]] = {}
+def _document(example: Example) -> Turn | None:
+    return example.turns[0] if example.turns and example.turns[0].speaker == "document" else None
+
+
+def _topics(examples: Sequence[Example], fewest_patients: int) -> list[Topic]:
+    named = _shared(((one.topic, one.patient) for one in examples), fewest_patients)
+    answers = _shared((((one.topic, one.reference), one.patient) for one in examples if one.options), fewest_patients)
+    asked: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in examples:
+        topic = one.topic if one.topic in named else OTHER_TOPICS
+        asked[topic][one.reference if one.options and (one.topic, one.reference) in answers else ""] += 1
+    frequent = sorted(asked.items(), key=lambda topic: -topic[1].total())
+    return [Topic(name, n.total(), [pair for pair in n.most_common() if pair[0]]) for name, n in frequent]
+
+
+def _shared(words: Iterable[tuple[_Word, str]], fewest_patients: int) -> set[_Word]:
+    """The words that enough patients share."""
+    patients: dict[_Word, set[str]] = defaultdict(set)
+    for word, patient in words:
+        # More than enough need not be remembered: a large set has a million patients.
+        if len(patients[word]) < fewest_patients:
+            patients[word].add(patient)
+    return {word for word, these in patients.items() if len(these) >= fewest_patients}
+
+
+class _Facts(NamedTuple):
+    """What is known of one picture or example, and of whom."""
+
+    known: Mapping[str, str | float]
+    patient: str
+
+
+def _attributes(examples: Sequence[Example], fewest_patients: int) -> list[Attribute]:
+    by_example = [_Facts(example.attributes, example.patient) for example in examples]
+    by_picture: dict[str, _Facts] = {}
     differing: set[str] = set()
     for example in examples:
         for image in example.images:
-            known = by_picture.setdefault(image.name, example.attributes)
+            known = by_picture.setdefault(image.name, _Facts(example.attributes, example.patient)).known
             if known is not example.attributes:
                 names = {*known, *example.attributes}
                 differing |= {name for name in names if known.get(name) != example.attributes.get(name)}
     pictures = list(by_picture.values())
     return [
-        _attribute(name, "examples", by_example)
+        _attribute(name, "examples", by_example, fewest_patients)
         if name in differing or not pictures
-        else _attribute(name, "pictures", pictures)
-        for name in dict.fromkeys(name for one in by_example for name in one)
+        else _attribute(name, "pictures", pictures, fewest_patients)
+        for name in dict.fromkeys(name for one in by_example for name in one.known)
     ]
 
 
-def _attribute(name: str, unit: str, facts: Sequence[Mapping[str, str | float]]) -> Attribute:
-    known = [one[name] for one in facts if name in one]
+def _attribute(name: str, unit: str, facts: Sequence[_Facts], fewest_patients: int) -> Attribute:
+    known = [(one.known[name], one.patient) for one in facts if name in one.known]
     missing = len(facts) - len(known)
-    numbers = [float(value) for value in known if not isinstance(value, str)]
+    numbers = [float(value) for value, _ in known if not isinstance(value, str)]
     if len(numbers) == len(known):
+        if fewest_patients > 1 and name == "age":
+            numbers = [min(number, OLDEST_SHOWN) for number in numbers]
         return Attribute(name, unit, len(facts), missing, spread(numbers), [], 0)
-    words = Counter(part.strip() for value in known for part in str(value).split(";"))
-    named = words.most_common(MOST_VALUES)
+    parts = [(part.strip(), patient) for value, patient in known for part in str(value).split(";")]
+    shared = _shared(parts, fewest_patients)
+    words = Counter(part for part, _ in parts)
+    named = [pair for pair in words.most_common() if pair[0] in shared][:MOST_VALUES]
     others = words.total() - sum(number for _, number in named)
     return Attribute(name, unit, len(facts), missing, None, named, others)
 

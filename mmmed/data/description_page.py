@@ -4,16 +4,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mmmed.data.card import Card
-from mmmed.data.description import Description, Spread, samples
+from mmmed.data.description import FEWEST_PATIENTS, Description, Spread, Topic, samples, text_samples
 from mmmed.errors import ImageError
 from mmmed.page.html import data_uri, write_page
-from mmmed.page.wording import count, label
+from mmmed.page.wording import count, label, percent
 from mmmed.records import SPLITS, Example, LazyImage
 
 MOST_PICTURES = 12
+MOST_TEXTS = 6
+
+_SPACINGS = ("slice_thickness", "row_spacing", "column_spacing", "detector_row_spacing", "detector_column_spacing")
+_UNITS = {"age": "years", **dict.fromkeys(_SPACINGS, "mm")}
+_HEAD, _TAIL = 300, 160
+_MOST_NAMED, _LONGEST_ANSWER = 20, 40
 
 _WIDTH, _HEIGHT = 330, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 6, 6, 22, 24
@@ -26,6 +32,15 @@ class Shown(NamedTuple):
     size: str
     question: str
     answer: str
+    note: str
+
+
+class Text(NamedTuple):
+    """An example without a picture: what was asked, or a document, what was answered, and what was not."""
+
+    question: str
+    answer: str
+    others: str
     note: str
 
 
@@ -53,8 +68,13 @@ def write_description(path: Path, *, card: Card, description: Description, examp
         description=description,
         splits=SPLITS,
         shown=pictures(examples, card=card),
+        texts=texts(examples, card=card),
+        fewest_patients=1 if card.deidentified else FEWEST_PATIENTS,
         histogram=histogram,
         bars=bars,
+        titled=titled,
+        answers_of=answers_of,
+        prose=prose,
     )
 
 
@@ -63,6 +83,61 @@ def pictures(examples: Sequence[Example], *, card: Card) -> list[Shown]:
     if not card.deidentified:
         return []
     return [_shown(example, example.images[0]) for example in samples(examples, most=MOST_PICTURES)]
+
+
+def texts(examples: Sequence[Example], *, card: Card) -> list[Text]:
+    """A few examples without a picture to show; none of a set whose identifiers may still be in it."""
+    if not card.deidentified:
+        return []
+    return [
+        Text(
+            shortened(one.question) if one.question else one.turns[0].text[: _HEAD + _TAIL],
+            one.reference,
+            "; ".join(option for option in one.options if option != one.reference),
+            _facts(one),
+        )
+        for one in text_samples(examples, most=MOST_TEXTS)
+    ]
+
+
+def shortened(text: str) -> str:
+    """A question cut in its middle: a case comes first and what is asked about it last."""
+    return (
+        text
+        if len(text) <= _HEAD + _TAIL
+        else f"{text[:_HEAD].rstrip()} \N{HORIZONTAL ELLIPSIS} {text[-_TAIL:].lstrip()}"
+    )
+
+
+def answers_of(topic: Topic) -> str:
+    """The answers that can be chosen and how often each is right; only how many there are where each question has
+    its own.
+    """
+    if not topic.answers:
+        return "none: a text to learn a language from" if topic.name == "document" else "free text"
+    if len(topic.answers) > _MOST_NAMED:
+        return f"{count(len(topic.answers))} different ones"
+    return ", ".join(f"{_begun(name)} {percent(number / topic.asked)} %" for name, number in topic.answers)
+
+
+def _begun(text: str) -> str:
+    return text if len(text) <= _LONGEST_ANSWER else f"{text[:_LONGEST_ANSWER].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+
+
+def prose(text: str) -> Markup:
+    """A line of a card, with what stands between backticks as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )
+
+
+def titled(name: str) -> str:
+    """An attribute's name as a heading, with its unit."""
+    words = label(name)
+    return f"{words[:1].upper()}{words[1:]}{f', {_UNITS[name]}' if name in _UNITS else ''}"
 
 
 def bars(values: Sequence[tuple[str, int]], *, total: int) -> list[Bar]:
@@ -122,16 +197,20 @@ def histogram(title: str, spread: Spread) -> Markup:
 
 
 def _shown(example: Example, image: LazyImage) -> Shown:
-    note = ", ".join(
-        f"{label(name)} {value if isinstance(value, str) else _number(value)}"
-        for name, value in example.attributes.items()
-    )
+    note = _facts(example)
     try:
         picture = image.open()
     except ImageError:
         return Shown("", "cannot be decoded", example.question, example.reference, note)
     size = f"{picture.width} \N{MULTIPLICATION SIGN} {picture.height}, {'grey' if picture.mode == 'L' else 'colour'}"
     return Shown(data_uri(picture), size, example.question, example.reference, note)
+
+
+def _facts(example: Example) -> str:
+    return ", ".join(
+        f"{label(name)} {value if isinstance(value, str) else _number(value)}"
+        for name, value in example.attributes.items()
+    )
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from tqdm import tqdm
+
 from mmmed.errors import DataError, ImageError
 from mmmed.records import Example, LazyImage, Quarantined, Split
 
@@ -68,7 +70,7 @@ def decodable(examples: Sequence[Example]) -> Records:
     verdicts: dict[str, str] = {}
     good: list[Example] = []
     bad: list[Quarantined] = []
-    for example in examples:
+    for example in tqdm(examples, desc="pictures", unit="example", disable=None, leave=False):
         reasons = [reason for image in example.images if (reason := _fault(image, verdicts))]
         if reasons:
             bad.append(Quarantined(example.source, example.id, reasons[0]))

@@ -1,11 +1,21 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from mmmed.data.card import Card, parse_card
-from mmmed.data.description import describe, samples, spread
-from mmmed.data.description_page import histogram, pictures, write_description
+from mmmed.data.description import describe, samples, spread, text_samples
+from mmmed.data.description_page import (
+    answers_of,
+    histogram,
+    pictures,
+    prose,
+    shortened,
+    texts,
+    titled,
+    write_description,
+)
 from mmmed.processing.image import ImageFile
 from mmmed.records import Example, Quarantined, Split, Turn
 
@@ -123,7 +133,7 @@ def test_no_picture_and_no_text_is_shown_where_identifiers_were_not_removed(tmp_
     )
     html = (tmp_path / "toy.html").read_text(encoding="utf-8")
     assert "data:image/jpeg" not in html and "seen?" not in html
-    assert "no picture and no text of it is shown" in html
+    assert "no picture and no text of it is shown" in html and "fewer than 5 patients" in html
 
 
 def test_a_histogram_says_its_figures_and_a_constant_needs_none() -> None:
@@ -132,3 +142,70 @@ def test_a_histogram_says_its_figures_and_a_constant_needs_none() -> None:
     assert many is not None and once is not None
     assert "1 to 3, median 2" in histogram("Words", many)
     assert "always 6" in histogram("Words", once) and "<rect" not in histogram("Words", once)
+
+
+def test_what_few_patients_share_is_counted_but_not_named(tmp_path: Path) -> None:
+    examples = [
+        example(2 * n, tmp_path, topic="ill" if n else "Mr. Roel", ward="A" if n > 2 else f"Dr. {n}", age=80.0 + 4 * n)
+        for n in range(8)
+    ]
+    found = describe(examples, [], fewest_patients=5)
+    ward, age = found.attributes
+    assert (ward.values, ward.others, ward.missing) == ([("A", 5)], 3, 0)
+    assert age.numbers is not None and age.numbers.high == 90
+    assert {topic.name: topic.asked for topic in found.topics} == {"ill": 7, "any other": 1}
+    assert describe(examples, []).attributes[1].numbers.high == 108  # type: ignore[union-attr]
+
+
+def test_one_patient_with_many_pictures_makes_no_word_common(tmp_path: Path) -> None:
+    many = [replace(example(2 * n, tmp_path, ward="Dr. Who"), patient="p") for n in range(9)]
+    (ward,) = describe(many, [], fewest_patients=5).attributes
+    assert (ward.values, ward.others) == ([], 9)
+
+
+def test_reasons_that_may_quote_the_data_are_not_shown(tmp_path: Path) -> None:
+    examples = [example(n, tmp_path, ward="Dr. Who") for n in range(4)]
+    bad = [Quarantined("toy", "row", "'name' is 'Maria Kowalska'")] * 3
+    found = describe(examples, bad, fewest_patients=5)
+    write_description(tmp_path / "toy.html", card=card(deidentified=False), description=found, examples=examples)
+    html = (tmp_path / "toy.html").read_text(encoding="utf-8")
+    assert "Kowalska" not in html and "Dr. Who" not in html
+    assert "3 records were set aside" in html and "quarantine.jsonl" in html
+
+
+def ask(place: int, *, text: str, answer: str = "", options: tuple[str, ...] = ()) -> Example:
+    turns = (Turn("user", text), Turn("assistant", answer)) if answer else (Turn("document", text),)
+    topic = "choice" if answer else "document"
+    return Example(id=f"t{place}", patient=f"p{place}", turns=turns, options=options, topic=topic, source="toy")
+
+
+def test_examples_without_pictures_are_shown_as_texts_where_the_card_allows_it(tmp_path: Path) -> None:
+    asked = ask(0, text="word " * 200 + "What <next>?", answer="rest", options=("rest", "admit"))
+    examples = [asked, *(ask(n, text="A note of three words") for n in range(1, 9))]
+    assert len(text_samples(examples, most=6)) == 6
+    shown = texts(examples, card=card())
+    (question,) = (one for one in shown if one.answer)
+    assert question.question.startswith("word word") and question.question.endswith("What <next>?")
+    assert (question.answer, question.others) == ("rest", "admit")
+    found = describe(examples, [])
+    assert found.document_words is not None and found.document_words.median == 5
+    write_description(tmp_path / "toy.html", card=card(), description=found, examples=examples)
+    html = (tmp_path / "toy.html").read_text(encoding="utf-8")
+    assert "What &lt;next&gt;?" in html and "not: admit" in html and "Words of a document" in html
+    assert "Groups are never divided" in html
+    assert texts(examples, card=card(deidentified=False)) == []
+
+
+def test_answers_are_named_where_they_are_few() -> None:
+    few = describe([ask(n, text="?", answer="yes" if n else "no", options=("yes", "no")) for n in range(4)], [])
+    assert answers_of(few.topics[0]) == "yes 75.0 %, no 25.0 %"
+    many = describe([ask(n, text="?", answer=f"a{n}", options=(f"a{n}", "no")) for n in range(30)], [])
+    assert answers_of(many.topics[0]) == "30 different ones"
+    assert answers_of(describe([ask(0, text="a note")], []).topics[0]) == "none: a text to learn a language from"
+
+
+def test_words_of_cards_and_headings() -> None:
+    assert prose("set `a<b` here") == "set <code>a&lt;b</code> here"
+    assert prose("one ` alone <") == "one ` alone &lt;"
+    assert (titled("age"), titled("official_split")) == ("Age, years", "Official split")
+    assert shortened("short") == "short"
