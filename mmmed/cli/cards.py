@@ -1,20 +1,27 @@
 """`mmmed data list | show`: which data sets there are, on what terms, and what is known of them."""
 
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+
 from mmmed.data.card import Card, cards_folder, read_card
 from mmmed.data.croissant import croissant_text
+
+_WIDEST, _NARROWEST = 110, 60
 
 
 def list_sets() -> None:
     """List the data sets that have a card, with their licence and what it forbids."""
-    for path in sorted(cards_folder().glob("*.md")):
-        if path.name == "README.md":
-            continue
-        card = read_card(path.stem)
+    cards = [read_card(path.stem) for path in sorted(cards_folder().glob("*.md")) if path.name != "README.md"]
+    for card in cards:
         print(f"{card.name}: {card.title}")
-        print(f"  licence      {card.licence}")
-        for one in card.forbids:
-            print(f"  forbids      {one}")
-        print(f"  identifiers  {'removed by the publisher' if card.deidentified else 'not removed'}")
+        rows = {
+            "licence": [card.licence],
+            "forbids": ["; ".join(card.forbids) or "nothing"],
+            "identifiers": [_identifiers(card)],
+        }
+        print("\n".join(_table(rows, indent="  ")), end="\n\n")
+    print(f"{len(cards)} data sets; 'mmmed data show NAME' shows the card of one")
 
 
 def show(name: str, croissant: bool = False) -> None:
@@ -33,7 +40,7 @@ def _as_text(card: Card) -> str:
         "edition": [card.version],
         "licence": [card.licence],
         "forbids": card.forbids,
-        "identifiers": ["removed by the publisher" if card.deidentified else "not removed"],
+        "identifiers": [_identifiers(card)],
         "consent": [card.consent],
         "home": [card.home],
         "how to get it": [card.obtain],
@@ -44,10 +51,25 @@ def _as_text(card: Card) -> str:
         "cite": [card.citation],
         "sha-256": [card.sha256],
     }
-    width = max(map(len, rows))
-    lines = [
-        f"{name if place == 0 else '':<{width}}  {value}\n"
-        for name, values in rows.items()
-        for place, value in enumerate(values)
-    ]
-    return f"{card.name}: {card.title}\n{''.join(lines)}"
+    return "\n".join([f"{card.name}: {card.title}", *_table(rows, indent="")]) + "\n"
+
+
+def _identifiers(card: Card) -> str:
+    return "removed, or never in it" if card.deidentified else "may still be in it; the privacy gate stands before it"
+
+
+def _table(rows: Mapping[str, Sequence[str]], *, indent: str) -> Iterator[str]:
+    """Names on the left, values beside them, folded to the terminal; several of one name are marked by dashes."""
+    width = min(_WIDEST, max(_NARROWEST, shutil.get_terminal_size((_WIDEST, 24)).columns))
+    left = max(map(len, rows))
+    for name, values in rows.items():
+        mark = "- " if len(values) > 1 else ""
+        for place, value in enumerate(values):
+            yield from textwrap.wrap(
+                value,
+                width,
+                initial_indent=f"{indent}{name if place == 0 else '':<{left}}  {mark}",
+                subsequent_indent=f"{indent}{'':<{left}}  {' ' * len(mark)}",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )

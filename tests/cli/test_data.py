@@ -28,7 +28,8 @@ def test_the_list_names_every_set_and_what_its_licence_forbids(capsys: pytest.Ca
     assert main(["data", "list"]) == 0
     listed = capsys.readouterr().out
     assert "ham10000: HAM10000" in listed
-    assert "forbids      commercial use" in listed
+    assert "forbids      commercial use; use without attribution" in listed
+    assert "data sets; 'mmmed data show NAME'" in listed
 
 
 def test_a_card_is_shown_as_text_and_as_croissant(capsys: pytest.CaptureFixture[str]) -> None:
