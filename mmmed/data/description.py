@@ -1,6 +1,7 @@
 """What is in a data set: who, how much, how long, how even, and what is missing; counted, not judged."""
 
 import math
+import re
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ OTHER_TOPICS = "any other"
 """What topics are called that too few patients share."""
 
 _MOST_BARS = 24
+_DIFFERS = re.compile(r"'[^']*'|\"[^\"]*\"|\([^()]*\)|\d+")
 _Word = TypeVar("_Word", bound=Hashable)
 
 
@@ -87,7 +89,7 @@ class Description:
         document_words: Lengths of documents, which are neither asked nor answered.
         attributes: What is known of pictures and of patients.
         licences: Licences of single records, where they have their own.
-        quarantined: Records that were set aside, by reason.
+        quarantined: Records that were set aside, by reason; what differs between reasons alike is left out of them.
     """
 
     examples: Mapping[Split, int]
@@ -127,7 +129,7 @@ def describe(
         document_words=spread([len(turn.text.split()) for one in examples if (turn := _document(one))]),
         attributes=_attributes(examples, fewest_patients),
         licences=Counter(example.licence for example in examples if example.licence).most_common(),
-        quarantined=Counter(one.reason for one in quarantined).most_common(),
+        quarantined=_reasons(quarantined),
     )
 
 
@@ -166,6 +168,14 @@ def text_samples(examples: Sequence[Example], *, most: int) -> list[Example]:
         thing=lambda one: one.patient,
         most=most,
     )
+
+
+def _reasons(quarantined: Iterable[Quarantined]) -> list[tuple[str, int]]:
+    alike: dict[str, list[str]] = defaultdict(list)
+    for one in quarantined:
+        alike[_DIFFERS.sub("\N{HORIZONTAL ELLIPSIS}", one.reason)].append(one.reason)
+    named = [(these[0] if len(set(these)) == 1 else kind, len(these)) for kind, these in alike.items()]
+    return sorted(named, key=lambda reason: -reason[1])
 
 
 def _in_turn(

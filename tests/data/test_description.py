@@ -192,7 +192,7 @@ def test_examples_without_pictures_are_shown_as_texts_where_the_card_allows_it(t
     write_description(tmp_path / "toy.html", card=card(), description=found, examples=examples)
     html = (tmp_path / "toy.html").read_text(encoding="utf-8")
     assert "What &lt;next&gt;?" in html and "not: admit" in html and "Words of a document" in html
-    assert "Groups are never divided" in html
+    assert "A group is a text" in html
     assert texts(examples, card=card(deidentified=False)) == []
 
 
@@ -209,3 +209,13 @@ def test_words_of_cards_and_headings() -> None:
     assert prose("one ` alone <") == "one ` alone &lt;"
     assert (titled("age"), titled("official_split")) == ("Age, years", "Official split")
     assert shortened("short") == "short"
+
+
+def test_reasons_that_differ_in_what_they_quote_are_one_reason() -> None:
+    reasons = ["image 'a.png' is missing", "image 'b.png' is missing", "its question stands twice (q7)", "no JSON"]
+    found = describe([], [Quarantined("toy", "row", reason) for reason in reasons]).quarantined
+    assert found == [
+        ("image \N{HORIZONTAL ELLIPSIS} is missing", 2),
+        ("its question stands twice (q7)", 1),
+        ("no JSON", 1),
+    ]
