@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -22,7 +22,7 @@ from mmmed.errors import ConfigError
 from mmmed.models.vision import VisionEncoder
 from mmmed.records import Example, Quarantined
 
-_FINDINGS_SHOWN = 10
+_FINDINGS_SHOWN = 4
 # Pictures of a set that may hold identifiers are not shown, so that none needs to be read for text.
 _TEXTS_ALONE = Privacy(images="keep")
 
@@ -115,19 +115,39 @@ def _made_ready(sources: Sequence[Source]) -> list[Source]:
 
 
 def _summary(report: Report) -> list[str]:
+    across, within = (_counted(report.counts(across=which)) for which in (True, False))
     lines = [f"looked at   {', '.join(f'{number} {what}' for what, number in report.looked_at.items() if number)}"]
     if report.unreadable:
         lines.append(f"unreadable  {len(report.unreadable)} pictures; the reasons stand in the file")
-    for across, words in ((True, "two splits"), (False, "one split")):
-        counts = report.counts(across=across)
-        found = ", ".join(f"{number} {kind}" for kind, number in counts.items()) or "nothing"
-        lines.append(f"{words:<10}  {found}")
-    shown = [one for one in report.findings if one.is_across][:_FINDINGS_SHOWN]
-    lines += [f"  {_line(one)}" for one in shown]
-    more = sum(report.counts(across=True).values()) - len(shown)
-    return lines + ([f"  and {more} more"] if more else [])
+    if report.is_clean:
+        lines.append("clean       nothing stands in two splits")
+    else:
+        lines.append(f"NOT CLEAN   two splits share {across}")
+    lines.append(f"within      {f'one split holds {within} twice' if within else 'nothing stands twice in one split'}")
+    for kind, number in report.counts(across=True).items():
+        these = [one for one in report.findings if one.is_across and one.kind == kind]
+        lines += [f"  {_line(one)}" for one in these[:_FINDINGS_SHOWN]]
+        if number > _FINDINGS_SHOWN:
+            lines.append(f"  and {_counted({kind: number - _FINDINGS_SHOWN})} more")
+    return lines
+
+
+_PLURALS = {"patient": "patients", "study": "studies", "near image": "near copies of images"}
+_SINGULARS = {"near image": "near copy of an image", "benchmark": "text of a benchmark"}
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """Kinds of findings with their numbers, as a list in words."""
+    words = [
+        f"{number} {_SINGULARS.get(kind, kind) if number == 1 else _PLURALS.get(kind, f'{kind}s')}"
+        for kind, number in counts.items()
+    ]
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def _line(finding: Finding) -> str:
-    names = finding.first if finding.first == finding.second else f"{finding.first} = {finding.second}"
-    return f"{finding.kind}, {' and '.join(finding.splits)}, {finding.score:.2f}: {names}"
+    """What was found, shortly: of a path the file and its folder, and how alike two things are where they differ."""
+    first, second = ("/".join(Path(name).parts[-2:]) for name in (finding.first, finding.second))
+    names = first if finding.first == finding.second else f"{first} = {second}"
+    alike = f"  (agreement {finding.score:.2f})" if finding.score < 1 else ""
+    return f"{finding.kind:<10}  {' and '.join(finding.splits):<20}  {names}{alike}"

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,11 +50,12 @@ def test_a_leak_is_named_and_sets_the_exit_code(config: Path, capsys: pytest.Cap
     words = ["data", "check", "--config", str(config), "--output", str(output)]
     assert main([*words, "--cache", str(config.parent / "t.safetensors")]) == 1
     shown = capsys.readouterr().out
-    assert "image, train and test, 1.00" in shown
+    assert "NOT CLEAN   two splits share 1 image\n" in shown
+    assert re.search(r"image +train and test +\S+/4\.png = \S+/5\.png\n", shown)
     assert json.loads(output.read_text())["across_splits"] == {"image": 1}
     (config.parent / "5.png").unlink()
     assert main(words) == 0
-    assert "two splits  nothing" in capsys.readouterr().out
+    assert "clean       nothing stands in two splits" in capsys.readouterr().out
 
 
 def test_a_page_is_drawn_for_each_set(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
