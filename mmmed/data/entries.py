@@ -5,11 +5,12 @@
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmmed.data.tabular import require_columns
+from mmmed.data.tabular import Row, is_torn, json_row, require_columns
 from mmmed.errors import DataError, RecordError
 
 
@@ -85,10 +86,16 @@ def read_json_lines(path: Path, *, columns: Sequence[str]) -> Iterator[Entry]:
                     require_columns(path, found=list(entry.values), columns=columns)
                     known = True
                 yield entry
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read as JSON lines in UTF-8 ({error}); fetch it again") from error
     if not known:
         require_columns(path, found=(), columns=columns)
+
+
+def in_cells(entries: Iterable[Entry]) -> Iterator[Row]:
+    """The same records as rows of text, for sources whose other files are tables."""
+    for entry in entries:
+        yield Row(entry.place, fault=entry.fault) if entry.fault else json_row(entry.values, place=entry.place)
 
 
 def read_json_records(path: Path, *, columns: Sequence[str]) -> list[Entry]:
@@ -103,7 +110,7 @@ def read_json_records(path: Path, *, columns: Sequence[str]) -> list[Entry]:
         raise DataError(f"{path} cannot be read as JSON in UTF-8 ({error}); fetch it again") from error
     if isinstance(records, dict):
         # A key of half characters could not be written into the quarantine.
-        entries = [_entry(record, place=ascii(key) if _is_torn(key) else key) for key, record in records.items()]
+        entries = [_entry(record, place=ascii(key) if is_torn(key) else key) for key, record in records.items()]
     elif isinstance(records, list):
         entries = [_entry(record, place=f"{path.name}[{number}]") for number, record in enumerate(records)]
     else:
@@ -123,7 +130,7 @@ def as_text(value: object, *, name: str) -> str:
         text = "" if value != value else str(value)
     else:
         raise RecordError(f"{name!r} is {shortened(value)}; expected text")
-    if _is_torn(text):
+    if is_torn(text):
         raise RecordError(f"{name!r} holds half a character, which cannot be written; mend or remove the record")
     return text
 
@@ -137,10 +144,6 @@ def shortened(value: object) -> str:
 def plain(text: str) -> str:
     """A text for comparison: in one case and with single spaces."""
     return " ".join(text.casefold().split())
-
-
-def _is_torn(text: str) -> bool:
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _line(line: bytes, *, place: str) -> Entry:

@@ -14,6 +14,9 @@ from mmmed.errors import DataError, RecordError, did_you_mean
 from mmmed.processing.image import ImageFile
 from mmmed.records import IMAGE_PLACEHOLDER, Example, Quarantined
 
+# Characters of a name in a message; a damaged file may hold any number.
+_SHOWN = 200
+
 OLDEST = 120
 """Highest age in years that is believed; the files hold typing errors such as 411."""
 
@@ -130,31 +133,25 @@ def read_json(path: Path, *, columns: Sequence[str]) -> list[Row]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = _json_lines(text, name=path.name) if path.suffix == ".jsonl" else _json_array(text, name=path.name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON in UTF-8 ({error}); fetch it again") from error
     require_columns(path, found=list(dict.fromkeys(name for row in rows for name in row.cells)), columns=columns)
     return rows
 
 
-def read_json_lines(path: Path, *, columns: Sequence[str]) -> Iterator[Row]:
-    """Read one JSON object a line, without holding them all; what their first one lacks is taken to be absent.
+def json_row(record: object, *, place: str) -> Row:
+    """An object of a JSON file as cells. It has a fault where it is none, or holds what no file can hold."""
+    if not isinstance(record, dict):
+        return Row(place, fault=f"expected an object, not {type(record).__name__}")
+    cells = {str(name).strip(): _as_text(value) for name, value in record.items()}
+    if any(map(is_torn, (*cells, *cells.values()))):
+        return Row(place, fault="holds half a character, which cannot be written; mend or remove the record")
+    return Row(place, cells)
 
-    Raises:
-        DataError: The file is not UTF-8 text, or its first object lacks one of the columns.
-    """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            checked = False
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                row = _json_line(line, place=f"{path.name}:{number}")
-                if not checked and not row.fault:
-                    require_columns(path, found=list(row.cells), columns=columns)
-                    checked = True
-                yield row
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as JSON in UTF-8 ({error}); fetch it again") from error
+
+def is_torn(text: str) -> bool:
+    """Whether a text holds half of a character, which JSON can say and no file can hold."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def table(folder: Path, name: str) -> Path | None:
@@ -199,8 +196,12 @@ def image_in(root: Path, name: str) -> ImageFile:
     if inside.is_absolute() or ".." in inside.parts:
         raise RecordError(f"image {name!r} lies outside the data set")
     path = root / inside
-    if not path.is_file():
-        raise RecordError(f"image {name!r} is missing")
+    try:
+        found = path.is_file()
+    except OSError:  # longer than a name may be
+        found = False
+    if not found:
+        raise RecordError(f"image {name[:_SHOWN]!r} is missing")
     return ImageFile(path)
 
 
@@ -261,8 +262,8 @@ def _json_lines(text: str, *, name: str) -> list[Row]:
 
 def _json_line(line: str, *, place: str) -> Row:
     try:
-        return _json_row(json.loads(line), place=place)
-    except ValueError as error:
+        return json_row(json.loads(line), place=place)
+    except (ValueError, RecursionError) as error:
         return Row(place, fault=f"no JSON ({error})")
 
 
@@ -270,13 +271,7 @@ def _json_array(text: str, *, name: str) -> list[Row]:
     records = json.loads(text)
     if not isinstance(records, list):
         raise ValueError(f"expected an array of objects, not {type(records).__name__}")
-    return [_json_row(record, place=f"{name}[{number}]") for number, record in enumerate(records)]
-
-
-def _json_row(record: object, *, place: str) -> Row:
-    if not isinstance(record, dict):
-        return Row(place, fault=f"expected an object, not {type(record).__name__}")
-    return Row(place, {str(name).strip(): _as_text(value) for name, value in record.items()})
+    return [json_row(record, place=f"{name}[{number}]") for number, record in enumerate(records)]
 
 
 def _as_text(value: object) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmmed.data.entries import Entry, plain, read_json_lines, read_json_records
+from mmmed.data.entries import Entry, in_cells, plain, read_json_lines, read_json_records
 from mmmed.errors import DataError, RecordError
 
 
@@ -25,13 +25,27 @@ def test_a_bad_line_is_a_fault_of_that_line_alone(tmp_path: Path) -> None:
     assert faults[2] == "expected an object, not list"
 
 
+def test_records_become_rows_of_text(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text('{"a": -1.0, "b": null}\n\nno\n{"a": 2}\n')
+    rows = list(in_cells(read_json_lines(path, columns=("a", "b"))))
+    assert [dict(row.cells) for row in rows] == [{"a": "-1", "b": ""}, {}, {"a": "2"}]
+    assert [(row.place, bool(row.fault)) for row in rows] == [
+        ("list.json:1", False),
+        ("list.json:3", True),
+        ("list.json:4", False),
+    ]
+
+
 def test_packed_lines_are_read_and_torn_ones_refused(tmp_path: Path) -> None:
     whole = gzip.compress(b"".join(b'{"id": %d}\n' % number for number in range(1000)))
     (tmp_path / "a.jsonl.gz").write_bytes(whole)
     assert len(list(read_json_lines(tmp_path / "a.jsonl.gz", columns=("id",)))) == 1000
     (tmp_path / "b.jsonl.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"b\.jsonl\.gz cannot be read as JSON lines .*; fetch it again"):
-        list(read_json_lines(tmp_path / "b.jsonl.gz", columns=("id",)))
+    (tmp_path / "c.jsonl.gz").write_bytes(whole[:30] + bytes(20) + whole[50:])
+    for name in ("b", "c"):
+        with pytest.raises(DataError, match=rf"{name}\.jsonl\.gz cannot be read as JSON lines .*; fetch it again"):
+            list(read_json_lines(tmp_path / f"{name}.jsonl.gz", columns=("id",)))
 
 
 @pytest.mark.parametrize("content", ['{"id": 1}\n', "", "no JSON\n"])

@@ -15,7 +15,6 @@ from mmmed.data.tabular import (
     read_header,
     read_headless_csv,
     read_json,
-    read_json_lines,
     table,
 )
 from mmmed.errors import DataError, RecordError
@@ -166,18 +165,19 @@ def test_a_packed_table_is_read_like_any_other(tmp_path: Path) -> None:
         list(read_csv(path, columns=()))
 
 
-def test_json_lines_are_read_one_by_one(tmp_path: Path) -> None:
-    path = tmp_path / "list.json"
-    path.write_text('{"a": -1.0, "b": null}\n\nno\n{"a": 2}\n')
-    rows = list(read_json_lines(path, columns=("a", "b")))
-    assert [dict(row.cells) for row in rows] == [{"a": "-1", "b": ""}, {}, {"a": "2"}]
-    assert [(row.place, bool(row.fault)) for row in rows] == [
-        ("list.json:1", False),
-        ("list.json:3", True),
-        ("list.json:4", False),
-    ]
-    with pytest.raises(DataError, match=r"list\.json lacks the column\(s\) 'c'"):
-        list(read_json_lines(path, columns=("c",)))
+def test_a_name_longer_than_any_file_has_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"^image '9{200}' is missing$"):
+        image_in(tmp_path, "9" * 400)
+
+
+def test_what_no_file_can_hold_is_a_fault_of_its_record(tmp_path: Path) -> None:
+    lines = ('{"a": "\\ud800"}', '{"\\udfff": 1, "a": 2}', "[" * 100_000, '{"a": "\\ud83d\\ude00"}')
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    rows = read_json(tmp_path / "a.jsonl", columns=("a",))
+    assert [bool(row.fault) for row in rows] == [True, True, True, False]
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"a\.json cannot be read as JSON"):
+        read_json(tmp_path / "a.json", columns=("a",))
 
 
 def test_a_line_of_text_is_one_line_without_marks_of_images() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from mmmed.data.entries import in_cells, read_json_lines
 from mmmed.data.observations import DEFAULT_LABELS, OBSERVATIONS, ObservationLabels, Truths
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
 from mmmed.data.study import (
@@ -16,7 +17,7 @@ from mmmed.data.study import (
     normal_view,
     read_studies,
 )
-from mmmed.data.tabular import Row, age_in_years, image_in, no_layout, present, read_csv, read_json_lines
+from mmmed.data.tabular import Row, age_in_years, image_in, no_layout, present, read_csv
 from mmmed.errors import RecordError
 from mmmed.processing.image import ImageFile
 from mmmed.records import Example, Quarantined, Split
@@ -103,7 +104,7 @@ class CheXpertPlus:
         folder = next((one for one in (self.root / "chexbert_labels", self.root) if (one / file).is_file()), None)
         if folder is None:
             raise no_layout(self.name, root=self.root, expected=f"chexbert_labels/{file}, which holds the findings")
-        rows = read_json_lines(folder / file, columns=("path_to_image", *OBSERVATIONS))
+        rows = in_cells(read_json_lines(folder / file, columns=("path_to_image", *OBSERVATIONS)))
         return {row.maybe("path_to_image"): row.cells for row in rows}
 
     def _study(self, row: Row, marks: Mapping[str, Mapping[str, str]]) -> Study:

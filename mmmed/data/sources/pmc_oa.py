@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from mmmed.data.entries import in_cells, read_json_lines
 from mmmed.data.question import about_image
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
-from mmmed.data.tabular import Row, image_in, no_layout, present, quarantine, read_json_lines
+from mmmed.data.tabular import Row, image_in, no_layout, present, quarantine
 from mmmed.errors import RecordError
 from mmmed.records import Example, Quarantined
 
@@ -62,7 +63,9 @@ class PmcOa:
         lists = parts or [name for name in _WHOLE if (self.root / name).is_file()][:1]
         if folder is None or not lists:
             raise no_layout(self.name, root=self.root, expected=f"{_WHOLE[0]} and {_UNPACKED}/ or images/")
-        rows = chain.from_iterable(read_json_lines(self.root / name, columns=("image", "caption")) for name in lists)
+        rows = chain.from_iterable(
+            in_cells(read_json_lines(self.root / name, columns=("image", "caption"))) for name in lists
+        )
         yield from quarantine(self.name, rows, lambda row: [self._example(row, folder)])
 
     def _example(self, row: Row, folder: str) -> Example:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
+from mmmed.data.entries import in_cells, read_json_lines
 from mmmed.data.question import about_image
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
 from mmmed.data.tabular import (
@@ -15,7 +16,6 @@ from mmmed.data.tabular import (
     present,
     quarantine,
     read_csv,
-    read_json_lines,
 )
 from mmmed.errors import RecordError
 from mmmed.records import Example, Quarantined, Split, Turn
@@ -77,7 +77,7 @@ class Roco:
         if parts:
             yield from self._figures(parts)
         elif captions.is_file():
-            rows = read_json_lines(captions, columns=("id", "split", "caption", "license", "pmc_file"))
+            rows = in_cells(read_json_lines(captions, columns=("id", "split", "caption", "license", "pmc_file")))
             yield from quarantine(self.name, rows, lambda row: [self._document(row)])
         else:
             raise no_layout(self.name, root=self.root, expected=f"train_captions.csv and train/, or {_CAPTIONS}")
