@@ -1,13 +1,14 @@
 """How often each example is seen, where its share of the files is not the share it should have in training."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from mmmed.data.collection import Collection
 from mmmed.errors import ConfigError
-from mmmed.records import Example
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,19 +32,19 @@ class Mixture:
         if self.temperature < 1:
             raise ConfigError(f"mixture temperature is {self.temperature}; expected 1 (as in the files) or more")
 
-    def weights(self, conversations: Sequence[Example]) -> list[float]:
+    def weights(self, conversations: Collection) -> NDArray[np.float64]:
         """How often each conversation is to be seen, in proportion."""
-        kinds = [(one.source, one.topic if _is_alone(one) else "") for one in conversations]
-        answers = [one.reference if self.balance and one.options and _is_alone(one) else "" for one in conversations]
-        in_kind, in_answer = Counter(kinds), Counter(zip(kinds, answers, strict=True))
-        answers_of_kind = Counter(kind for kind, _ in in_answer)
-        return [
-            in_kind[kind] ** (1 / self.temperature) / answers_of_kind[kind] / in_answer[kind, answer]
-            for kind, answer in zip(kinds, answers, strict=True)
-        ]
+        kinds, answers = conversations.kinds.codes, conversations.answers.codes
+        if not self.balance:
+            answers = np.zeros_like(answers)
+        both = kinds * (answers.max(initial=0) + 1) + answers
+        _, first, answer_N, in_answer = np.unique(both, return_index=True, return_inverse=True, return_counts=True)
+        in_kind, answers_of_kind = np.bincount(kinds), np.bincount(kinds[first])
+        shares = np.array([int(count) ** (1 / self.temperature) for count in in_kind])
+        return (shares[kinds] / answers_of_kind[kinds]) / in_answer[answer_N]
 
 
-def draw(weights: Sequence[float], generator: torch.Generator) -> list[int]:
+def draw(weights: Sequence[float] | NDArray[np.float64], generator: torch.Generator) -> list[int]:
     """As many indices as there are weights, in random order, each drawn in proportion to its weight.
 
     None is drawn more than one time above or below what it is expected to be; with equal weights, each comes once.
@@ -52,11 +53,8 @@ def draw(weights: Sequence[float], generator: torch.Generator) -> list[int]:
     """
     count = len(weights)
     shuffled = torch.randperm(count, generator=generator)
-    edges = torch.tensor(weights, dtype=torch.float64)[shuffled].cumsum(0)
+    edges = torch.as_tensor(weights, dtype=torch.float64)[shuffled].cumsum(0)
     points = (torch.arange(count) + torch.rand(1, generator=generator, dtype=torch.float64)) / count * edges[-1]
     drawn = shuffled[torch.searchsorted(edges, points).clamp(max=count - 1)]
-    return list(map(int, drawn[torch.randperm(count, generator=generator)]))
-
-
-def _is_alone(conversation: Example) -> bool:
-    return sum(turn.speaker == "assistant" for turn in conversation.turns) == 1
+    mixed: list[int] = drawn[torch.randperm(count, generator=generator)].tolist()
+    return mixed

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
 from mmmed.data.mixture import draw
-from mmmed.errors import CheckpointError
+from mmmed.errors import CheckpointError, ConfigError
+
+_RUNS_AT_ONCE = 4
 
 
 class _Place(NamedTuple):
@@ -34,21 +39,27 @@ class BatchOrder(Sampler[list[int]]):
         world: Number of processes.
         window: Batches that are sorted by length together.
         weights: How often each example is seen, in proportion; None sees each once an epoch.
+        nearby: As many neighbours are seen at about the same time, so that few files of shards that come from afar are
+            needed at once; None shuffles all. Where there are weights, it is without effect.
     """
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | NDArray[np.int64],
         *,
         batch_size: int,
         seed: int,
         rank: int = 0,
         world: int = 1,
         window: int = 16,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | NDArray[np.float64] | None = None,
+        nearby: int | None = None,
     ) -> None:
-        self.lengths = lengths
-        self.weights = weights
+        if nearby is not None and nearby < 1:
+            raise ConfigError(f"nearby is {nearby}; expected 1 or more, or null to shuffle all")
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        self.weights = None if weights is None else np.asarray(weights, dtype=np.float64)
+        self.nearby = nearby if weights is None else None
         self.batch_size = min(batch_size, len(lengths))
         self.seed = seed
         self.rank = rank
@@ -67,29 +78,41 @@ class BatchOrder(Sampler[list[int]]):
         """
         seen = self.epoch * len(self.lengths)
         for batch in self._batches()[self.start :]:
-            yield [seen + index for index in batch]
+            yield (seen + batch).tolist()
 
+    @cached_property
     def digest(self) -> str:
         """Identifies the order: equal digests, equal batches."""
-        decides = (list(self.lengths), self.batch_size, self.seed, self.world, self.window, self.weights)
+        weights = None if self.weights is None else self.weights.tolist()
+        decides = (self.lengths.tolist(), self.batch_size, self.seed, self.world, self.window, weights, self.nearby)
         return hashlib.sha256(repr(decides).encode()).hexdigest()
 
-    def _batches(self) -> list[list[int]]:
+    def _batches(self) -> NDArray[np.int64]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        if self.weights is None:
-            shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
-        else:
-            shuffled = draw(self.weights, generator)
-        span = self.batch_size * self.window
-        ordered = [
-            index
-            for start in range(0, len(shuffled), span)
-            for index in sorted(shuffled[start : start + span], key=lambda index: self.lengths[index])
-        ]
-        batches = [ordered[start : start + self.batch_size] for start in range(0, len(ordered), self.batch_size)]
-        full = [batch for batch in batches if len(batch) == self.batch_size]
-        mixed = [full[index] for index in torch.randperm(len(full), generator=generator).tolist()]
-        return mixed[self.rank :: self.world][: len(self)]
+        shuffled = self._shuffled(generator)
+        # Within a window by length, and of equal lengths as they were shuffled.
+        windows = np.arange(len(shuffled)) // (self.batch_size * self.window)
+        ordered = shuffled[np.lexsort((self.lengths[shuffled], windows))]
+        full = ordered[: len(ordered) // self.batch_size * self.batch_size].reshape(-1, self.batch_size)
+        mixed = self._mixed(len(full), self.batch_size, generator)
+        return full[mixed[self.rank :: self.world][: len(self)]]
+
+    def _shuffled(self, generator: torch.Generator) -> NDArray[np.int64]:
+        count = len(self.lengths)
+        if self.weights is not None:
+            return np.array(draw(self.weights, generator))
+        if self.nearby is None:
+            return self._mixed(count, 1, generator)
+        runs = torch.randperm(-(-count // self.nearby), generator=generator).numpy()
+        places = (runs[:, None] * self.nearby + np.arange(self.nearby)).ravel()
+        return places[places < count][self._mixed(count, 1, generator)]
+
+    def _mixed(self, count: int, size: int, generator: torch.Generator) -> NDArray[np.int64]:
+        """Places in random order: all of them, or where neighbours stay together, those of a few runs at a time."""
+        mixed: NDArray[np.int64] = torch.randperm(count, generator=generator).numpy()
+        if self.nearby is None:
+            return mixed
+        return mixed[np.argsort(mixed * size // (self.nearby * _RUNS_AT_ONCE), kind="stable")]
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -116,7 +139,7 @@ class ResumableLoader(DataLoader[Any]):
 
     def position(self) -> dict[str, Any]:
         """Epoch and batch to go on from, and in which order."""
-        return {**self._handed_out._asdict(), "order": self.order.digest()}
+        return {**self._handed_out._asdict(), "order": self.order.digest}
 
     def resume(self, position: dict[str, Any]) -> None:
         """Go on from a position.
@@ -124,7 +147,7 @@ class ResumableLoader(DataLoader[Any]):
         Raises:
             CheckpointError: It was taken in another order.
         """
-        if position["order"] != self.order.digest():
+        if position["order"] != self.order.digest:
             raise CheckpointError(
                 "the checkpoint was made with other batches; resume with the data, batch_size and seed, and the number "
                 "of devices, that it was made with"

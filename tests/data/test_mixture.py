@@ -3,11 +3,15 @@
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
+from mmmed.data.collection import Listed
 from mmmed.data.mixture import Mixture, draw
-from mmmed.data.order import BatchOrder
+from mmmed.data.order import BatchOrder, ResumableLoader
 from mmmed.errors import ConfigError
 from mmmed.records import Example
 
@@ -25,24 +29,24 @@ def skewed(make_example: Make) -> list[Example]:
     return closed + described
 
 
-def share(weights: list[float], chosen: list[bool]) -> float:
+def share(weights: NDArray[np.float64], chosen: list[bool]) -> float:
     return sum(weight for weight, one in zip(weights, chosen, strict=True) if one) / sum(weights)
 
 
 def test_without_settings_every_example_weighs_the_same(skewed: list[Example]) -> None:
-    assert set(Mixture().weights(skewed)) == {1.0}
+    assert set(Mixture().weights(Listed(skewed))) == {1.0}
 
 
 def test_balance_makes_answers_equal_and_leaves_the_kinds_as_they_are(skewed: list[Example]) -> None:
-    weights = Mixture(balance=True).weights(skewed)
+    weights = Mixture(balance=True).weights(Listed(skewed))
     assert share(weights, [one.reference == "yes" for one in skewed]) == pytest.approx(0.45)
     assert share(weights, [one.topic == "report" for one in skewed]) == pytest.approx(0.1)
 
 
 def test_temperature_draws_the_kinds_together(skewed: list[Example]) -> None:
     described = [one.topic == "report" for one in skewed]
-    assert share(Mixture(temperature=2).weights(skewed), described) == pytest.approx(0.25)
-    assert share(Mixture(temperature=1e9).weights(skewed), described) == pytest.approx(0.5)
+    assert share(Mixture(temperature=2).weights(Listed(skewed)), described) == pytest.approx(0.25)
+    assert share(Mixture(temperature=1e9).weights(Listed(skewed)), described) == pytest.approx(0.5)
 
 
 def test_a_temperature_below_one_is_refused() -> None:
@@ -70,4 +74,25 @@ def test_batches_follow_the_weights_and_their_digest_knows_them() -> None:
     order = BatchOrder(lengths, batch_size=6, seed=0, weights=weights)
     drawn = Counter(index for batch in order for index in batch)
     assert sum(drawn[index] for index in range(6)) == 30
-    assert order.digest() != BatchOrder(lengths, batch_size=6, seed=0).digest()
+    assert order.digest != BatchOrder(lengths, batch_size=6, seed=0).digest
+
+
+class Numbers(Dataset[int]):
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def drawn(*, workers: int = 0, rank: int = 0, world: int = 1) -> list[list[int]]:
+    order = BatchOrder([5] * 60, batch_size=6, seed=3, weights=[9.0] * 6 + [1.0] * 54, rank=rank, world=world)
+    loader = ResumableLoader(Numbers(), order, collate_fn=list, num_workers=workers)
+    return [batch for _ in range(2) for batch in loader]
+
+
+def test_what_is_drawn_depends_on_neither_workers_nor_ranks() -> None:
+    whole = drawn()
+    assert drawn(workers=1) == drawn(workers=3) == whole
+    ranks = [drawn(workers=rank, rank=rank, world=2) for rank in range(2)]
+    assert [batch for pair in zip(*ranks, strict=True) for batch in pair] == whole

@@ -1,13 +1,15 @@
 """Every example once an epoch, and after a break the very next batch."""
 
+import time
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
 
 from mmmed.data.order import BatchOrder, ResumableLoader
-from mmmed.errors import CheckpointError
+from mmmed.errors import CheckpointError, ConfigError
 
 LENGTHS = [(place * 7) % 23 for place in range(24)]
 
@@ -110,3 +112,27 @@ def test_ranks_share_an_epoch_without_overlap() -> None:
 def test_the_last_short_batch_is_dropped_unless_it_is_the_only_one() -> None:
     assert [len(batch) for batch in BatchOrder(LENGTHS, batch_size=5, seed=0)] == [5] * 4
     assert [len(batch) for batch in BatchOrder(LENGTHS, batch_size=50, seed=0)] == [24]
+
+
+def test_neighbours_stay_together_where_that_is_asked_for() -> None:
+    order = BatchOrder([1] * 4000, batch_size=10, seed=0, nearby=100)
+    first = np.array(list(order))
+    order.epoch = 1
+    second = np.array(list(order)) - 4000
+    for batches in (first, second):
+        assert sorted(batches.ravel()) == list(range(4000))
+        runs = [len({index // 100 for index in part}) for part in batches.reshape(10, 400)]
+        assert max(runs) <= 4
+    assert first.tolist() != second.tolist()
+    # Neighbours are shuffled among those of other runs, down to single batches.
+    assert np.mean([len({index // 100 for index in batch}) for batch in first]) > 2.5
+    assert np.mean(np.abs(np.diff(first.ravel()))) > 300
+    with pytest.raises(ConfigError, match="nearby is 0"):
+        BatchOrder([1] * 4, batch_size=2, seed=0, nearby=0)
+
+
+def test_a_million_examples_are_ordered_in_no_time() -> None:
+    order = BatchOrder(np.arange(1_000_000) % 97, batch_size=32, seed=0)
+    start = time.process_time()
+    next(iter(order))
+    assert time.process_time() - start < 3
