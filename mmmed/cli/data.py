@@ -1,4 +1,4 @@
-"""`mmmed data stats | check`: look at data sets, and prove their splits clean."""
+"""`mmmed data stats | check | prepare`: look at data sets, prove their splits clean, make them ready."""
 
 import logging
 from collections import Counter
@@ -17,6 +17,7 @@ from mmmed.data.description_page import write_description
 from mmmed.data.leakage.findings import Finding, Report, write_report
 from mmmed.data.leakage.near import LEAST_AGREEMENT
 from mmmed.data.leakage.scan import ScanSettings, scan
+from mmmed.data.prepare import DEFAULT_RECIPE, Recipe, prepare_source
 from mmmed.data.source import Source, decodable
 from mmmed.errors import ConfigError
 from mmmed.models.vision import VisionEncoder
@@ -88,6 +89,27 @@ def check(
     write_report(report, Path(output))
     print("\n".join([*_summary(report), f"findings    {output}"]))
     return 0 if report.is_clean else 1
+
+
+def prepare(sources: list[Source], output: str = "outputs/prepared", recipe: Recipe = DEFAULT_RECIPE) -> None:
+    """Make data sets ready for training: check every record and picture, split, and write shards.
+
+    Each becomes a folder with its records and pictures in a few large files, its splits, what was set aside and why,
+    and its licence. `mmmed.data.shards.Shards` reads it.
+
+    Args:
+        sources: The data sets.
+        output: Folder of the prepared ones.
+        recipe: Splits, size of the pictures, privacy.
+    """
+    names: Counter[str] = Counter()
+    for source in _made_ready(sources):
+        names[source.name] += 1
+        suffix = f"_{names[source.name]}" if names[source.name] > 1 else ""
+        made = prepare_source(source, Path(output) / f"{source.name}{suffix}", recipe=recipe)
+        index = made.index
+        counts = ", ".join(f"{number} {split}" for split, number in index.examples.items())
+        print(f"{source.name} {index.version}: {counts}; {index.quarantined} set aside  {made.folder}")
 
 
 def read_sources(path: Path) -> list[Source]:

@@ -1,14 +1,16 @@
 """Several questions about the same images made into one conversation, so that the images are read once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
-from typing import Literal
+from typing import Literal, TypeVar
 
 from mmmed.processing.processor import without_images
 from mmmed.records import Example
 
 Join = Literal["closed", "all"]
+
+Kept = TypeVar("Kept")
 
 
 def merge(examples: Sequence[Example], *, most_turns: int, seed: int, join: Join = "closed") -> list[Example]:
@@ -33,12 +35,28 @@ def merge(examples: Sequence[Example], *, most_turns: int, seed: int, join: Join
         alone = () if joins else (example.id,)
         options = example.options if join == "closed" else ()
         groups.setdefault((example.source, names, options, alone), []).append(example)
-    return [part for group in groups.values() for part in _conversations(group, most_turns=most_turns, seed=seed)]
+    return [
+        joined(part)
+        for group in groups.values()
+        for part in parts(group[0].id, group, most_turns=most_turns, seed=seed)
+    ]
 
 
-def _conversations(group: list[Example], *, most_turns: int, seed: int) -> Iterable[Example]:
-    shuffled = Random(f"{seed}:{group[0].id}").sample(group, len(group))
-    for start in range(0, len(shuffled), most_turns):
-        first, *rest = shuffled[start : start + most_turns]
-        turns = [*first.turns, *(turn for example in rest for turn in without_images(example).turns)]
-        yield replace(first, turns=tuple(turns), options=()) if rest else first
+def parts(first: str, group: Sequence[Kept], *, most_turns: int, seed: int) -> list[list[Kept]]:
+    """Cut what is asked about the same images into conversations of up to `most_turns`, in random order.
+
+    Args:
+        first: Identifier of the first of the group, which with the seed decides the order.
+        group: The questions, or what stands for them.
+        most_turns: Questions in one conversation.
+        seed: Of the order.
+    """
+    shuffled = Random(f"{seed}:{first}").sample(group, len(group))
+    return [shuffled[start : start + most_turns] for start in range(0, len(shuffled), most_turns)]
+
+
+def joined(questions: Sequence[Example]) -> Example:
+    """One conversation of several questions about the same images."""
+    first, *rest = questions
+    turns = [*first.turns, *(turn for example in rest for turn in without_images(example).turns)]
+    return replace(first, turns=tuple(turns), options=()) if rest else first

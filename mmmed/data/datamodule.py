@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,12 +14,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmmed.data.card import read_card, show_licence
 from mmmed.data.collate import pad
-from mmmed.data.conversation import Join, merge
+from mmmed.data.collection import Collection, Listed
+from mmmed.data.conversation import Join
 from mmmed.data.deidentify.audit import Audit
 from mmmed.data.deidentify.privacy import DEFAULT_PRIVACY, Privacy, guarded
 from mmmed.data.mixture import Mixture
 from mmmed.data.order import BatchOrder, ResumableLoader
-from mmmed.data.source import Snapshot, Source, decodable, read
+from mmmed.data.reading import Reading, read_split, unproven
+from mmmed.data.shards import Shards
+from mmmed.data.source import Snapshot, Source
 from mmmed.data.splits import check_disjoint
 from mmmed.errors import ConfigError, DataError, OutputError
 from mmmed.models.features import FrozenFeatures
@@ -41,9 +43,7 @@ class Conversations(Dataset[ModelInput]):
         augmentation: How images are changed in training; None leaves them as they are.
     """
 
-    def __init__(
-        self, examples: list[Example], processor: Processor, *, augmentation: Augmentation | None = None
-    ) -> None:
+    def __init__(self, examples: Collection, processor: Processor, *, augmentation: Augmentation | None = None) -> None:
         self.examples = examples
         self.processor = processor
         self.augmentation = augmentation
@@ -78,6 +78,8 @@ class MedicalData(lightning.LightningDataModule):
         seed: Of order and merging.
         augmentation: How images are changed in training; None leaves them as they are.
         privacy: How sources that may hold identifiers are made safe; null trains on them as they are.
+        nearby: As many neighbours are seen at about the same time, for prepared sources that come from afar; null
+            shuffles all.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class MedicalData(lightning.LightningDataModule):
         seed: int = 0,
         augmentation: Augmentation | None = None,
         privacy: Privacy | None = DEFAULT_PRIVACY,
+        nearby: int | None = None,
     ) -> None:
         super().__init__()
         if not sources:
@@ -108,6 +111,7 @@ class MedicalData(lightning.LightningDataModule):
         self.seed = seed
         self.augmentation = augmentation
         self.privacy = privacy
+        self.nearby = nearby
         self.audit = Audit()
         self.quarantined: list[Quarantined] = []
         self.counts: dict[str, dict[str, int]] = {}
@@ -125,15 +129,19 @@ class MedicalData(lightning.LightningDataModule):
         wanted: tuple[Split, ...] = ("test",) if stage == "test" else ("train", "validation")
         if self._sets.keys() >= set(wanted):
             return
-        sources = [Snapshot(source) for source in guarded(self.sources, self.privacy, self.audit)]
-        chosen = {split: self._read(sources, split) for split in wanted}
-        check_disjoint(one for source in sources for one in source.records() if isinstance(one, Example))
-        for split, examples in chosen.items():
-            self.counts[split] = dict(Counter(example.source for example in examples))
-            conversations = merge(examples, most_turns=self.most_turns, seed=self.seed, join=self.join)
+        sources = [
+            source if isinstance(source, Shards) else Snapshot(source)
+            for source in guarded(self.sources, self.privacy, self.audit)
+        ]
+        how = Reading(topics=self.topics, most_turns=self.most_turns, seed=self.seed, join=self.join)
+        chosen = {split: read_split(sources, split, how) for split in wanted}
+        check_disjoint(unproven(sources))
+        for split, (conversations, counts, quarantined) in chosen.items():
+            self.counts[split] = dict(counts)
+            self.quarantined = list(dict.fromkeys([*self.quarantined, *quarantined]))
             limit = self.validation_limit if split == "validation" else None
             self._sets[split] = Conversations(
-                conversations[:limit],
+                conversations if limit is None else Listed(conversations[:limit]),
                 self._processor(),
                 augmentation=self.augmentation if split == "train" else None,
             )
@@ -151,12 +159,13 @@ class MedicalData(lightning.LightningDataModule):
         data = self._sets["train"]
         trainer = self._trainer()
         order = BatchOrder(
-            [sum(len(turn.text) for turn in example.turns) for example in data.examples],
+            data.examples.lengths,
             batch_size=self.batch_size,
             seed=self.seed,
             rank=trainer.global_rank,
             world=trainer.world_size,
             weights=self.mixture.weights(data.examples) if self.mixture is not None else None,
+            nearby=self.nearby,
         )
         self._loader = ResumableLoader(
             data, order, collate_fn=self._collate(), num_workers=self.workers, persistent_workers=self.workers > 0
@@ -181,7 +190,7 @@ class MedicalData(lightning.LightningDataModule):
         if self._loader is not None:
             self._loader.resume(state_dict)
 
-    def examples(self, split: Split) -> list[Example]:
+    def examples(self, split: Split) -> Sequence[Example]:
         """The conversations of one split, as they are trained on."""
         return self._sets[split].examples
 
@@ -193,17 +202,6 @@ class MedicalData(lightning.LightningDataModule):
         return DataLoader(
             self._sets[split], batch_size=self.batch_size, collate_fn=self._collate(), num_workers=self.workers
         )
-
-    def _read(self, sources: Sequence[Source], split: Split) -> list[Example]:
-        records = read(sources, split)
-        kept = [one for one in records.examples if self.topics is None or one.topic in self.topics]
-        if not kept:
-            raise DataError(f"no {split} example has a topic among {self.topics}; name topics the sources ask about")
-        good, bad = decodable(kept)
-        self.quarantined.extend(entry for entry in (*records.quarantined, *bad) if entry not in self.quarantined)
-        if not good:
-            raise DataError(f"every {split} example was set aside, the first for this: {bad[0].reason}")
-        return good
 
     def _collate(self) -> partial[Batch]:
         return partial(pad, image_id=self._processor().image_id)

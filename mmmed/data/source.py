@@ -61,8 +61,13 @@ def read(sources: Iterable[Source], split: Split) -> Records:
             elif record.split == split:
                 examples.append(record)
         if len(examples) == before:
-            raise DataError(f"source {source.name!r} has no usable {split} record; check its root and filters")
+            raise nothing_usable(source, split)
     return Records(examples, quarantined)
+
+
+def nothing_usable(source: Source, split: Split) -> DataError:
+    """The error for a source without a record of a split."""
+    return DataError(f"source {source.name!r} has no usable {split} record; check its root and filters")
 
 
 def decodable(examples: Sequence[Example]) -> Records:

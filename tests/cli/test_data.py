@@ -94,3 +94,19 @@ def test_no_sources_are_refused_in_one_line(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "none.yaml").write_text("sources: []\n")
     assert main(["data", "check", "--config", str(tmp_path / "none.yaml")]) == 2
     assert "no sources; name at least one under `sources`" in capsys.readouterr().err
+
+
+def test_a_set_is_prepared_and_its_folder_named(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMMED_PRIVACY_KEY", str(config.parent / "key"))
+    output = config.parent / "prepared"
+    words = ["data", "prepare", "--config", str(config), "--output", str(output)]
+    assert main([*words, "--recipe.longest_side", "64", "--recipe.privacy.images", "keep"]) == 0
+    shown = capsys.readouterr().out
+    assert "5 train, 0 validation, 1 test; 0 set aside" in shown and str(output / "pairs") in shown
+    index = json.loads((output / "pairs" / "index.json").read_text())
+    assert (index["pictures"], index["gate"]) == (6, {"text": "rules", "images": "keep"})
+    assert main([*words, "--recipe.privacy", "null", "--recipe.stratify", "[sex]"]) == 2
+    assert "no record of pairs has 'sex'" in capsys.readouterr().err
+    assert json.loads((output / "pairs" / "index.json").read_text()) == index

@@ -7,6 +7,7 @@ from typing import Literal
 
 from mmmed.data.card import read_card
 from mmmed.data.deidentify.audit import Audit
+from mmmed.data.shards import Shards
 from mmmed.data.source import Snapshot, Source
 
 logger = logging.getLogger(__name__)
@@ -38,10 +39,12 @@ DEFAULT_PRIVACY = Privacy()
 def guarded(sources: Sequence[Source], privacy: Privacy | None, audit: Audit) -> list[Source]:
     """Put the gate before every source that needs it; without `privacy` before none, which is logged.
 
+    What went through a gate as strict when it was prepared passes as it is.
+
     Raises:
         DataError: A source has no card.
     """
-    exposed = [source.name for source in sources if not read_card(source.name).deidentified]
+    exposed = [one.name for one in sources if not (read_card(one.name).deidentified or _has_passed(one, privacy))]
     if privacy is None and exposed:
         logger.warning("no privacy gate: %s may hold identifiers of patients", ", ".join(exposed))
     if privacy is None or (privacy.sources == "not_deidentified" and not exposed):
@@ -50,7 +53,9 @@ def guarded(sources: Sequence[Source], privacy: Privacy | None, audit: Audit) ->
     from mmmed.data.deidentify.gate import Gate
 
     return [
-        Gate(source, privacy, audit) if privacy.sources == "all" or source.name in exposed else source
+        Gate(source, privacy, audit)
+        if (privacy.sources == "all" or source.name in exposed) and not _has_passed(source, privacy)
+        else source
         for source in sources
     ]
 
@@ -82,3 +87,14 @@ def coded(sources: Sequence[Source]) -> list[Source]:
     from mmmed.data.deidentify.codes import Coded
 
     return [Coded(source, secret.key()) if source.name in exposed else source for source in sources]
+
+
+def _has_passed(source: Source, privacy: Privacy | None) -> bool:
+    gate = source.index.gate if isinstance(source, Shards) else None
+    return gate is not None and (
+        privacy is None
+        or (
+            (gate["text"] == "model" or privacy.text == "rules")
+            and (gate["images"] == "mask" or privacy.images == "keep")
+        )
+    )
