@@ -8,9 +8,11 @@ A file holds the number of its entries n and n + 1 offsets, then the entries: th
 numbers are little-endian, 32 bits, without a sign.
 """
 
+import contextlib
 import io
 import json
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -78,10 +80,10 @@ class PictureReader:
     def __init__(self, place: Place) -> None:
         self._place = place
         try:
-            chunks = json.loads(place.read(INDEX))["chunks"]
+            chunks = json.loads(place.file(INDEX).read_bytes())["chunks"]
             self._files = [str(chunk["filename"]) for chunk in chunks]
             self._ends = np.cumsum([int(chunk["chunk_size"]) for chunk in chunks])
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{place.root}/{INDEX} is no index of shards; prepare the data set again") from error
         self._offsets: dict[int, NDArray[np.int64]] = {}
 
@@ -139,9 +141,7 @@ class PictureWriter:
 
     def add(self, encoded: bytes) -> int:
         """Write one picture and say which place it has."""
-        with warnings.catch_warnings():
-            # A picture that fills a file by itself is no fault.
-            warnings.filterwarnings("ignore", message=".*was larger than the target chunk size.*")
+        with _quiet():
             self._writer[self.count] = encoded
         self.count += 1
         return self.count - 1
@@ -149,8 +149,17 @@ class PictureWriter:
     def close(self) -> None:
         """Write what is left, and the index."""
         if self.count:
-            self._writer.done()
+            with _quiet():
+                self._writer.done()
             self._writer.merge(1)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """A picture that fills a file by itself is no fault."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*was larger than the target chunk size.*")
+        yield
 
 
 def encode(picture: Image.Image, *, longest_side: int | None = None) -> bytes:

@@ -55,6 +55,7 @@ def read_split(sources: Sequence[Source], split: Split, how: Reading) -> SplitRe
     parts: list[Collection] = []
     counts: Counter[str] = Counter()
     quarantined: list[Quarantined] = []
+    undecodable: list[Quarantined] = []
     about_topics = 0
     for together in _runs(sources):
         if isinstance(together, Shards):
@@ -70,11 +71,12 @@ def read_split(sources: Sequence[Source], split: Split, how: Reading) -> SplitRe
             good, bad = decodable(kept)
             counts.update(example.source for example in good)
             quarantined.extend((*records.quarantined, *bad))
+            undecodable.extend(bad)
             parts.append(Listed(merge(good, most_turns=how.most_turns, seed=how.seed, join=how.join)))
     if not about_topics:
         raise DataError(f"no {split} example has a topic among {how.topics}; name topics the sources ask about")
     if not counts:
-        raise DataError(f"every {split} example was set aside, the first for this: {quarantined[-1].reason}")
+        raise DataError(f"every {split} example was set aside, the first for this: {undecodable[0].reason}")
     return SplitRead(conversations=Chained(parts), counts=counts, quarantined=quarantined)
 
 

@@ -107,6 +107,10 @@ def test_a_set_is_prepared_and_its_folder_named(
     assert "5 train, 0 validation, 1 test; 0 set aside" in shown and str(output / "pairs") in shown
     index = json.loads((output / "pairs" / "index.json").read_text())
     assert (index["pictures"], index["gate"]) == (6, {"text": "rules", "images": "keep"})
+    entry = {"class_path": "mmmed.data.shards.Shards", "init_args": {"root": str(output / "pairs")}}
+    (output / "sources.yaml").write_text(json.dumps({"sources": [entry]}))
+    assert main(["data", "stats", "--config", str(output / "sources.yaml"), "--output", str(output / "pages")]) == 0
+    assert "pairs: 6 examples, 0 set aside" in capsys.readouterr().out
     assert main([*words, "--recipe.privacy", "null", "--recipe.stratify", "[sex]"]) == 2
     assert "no record of pairs has 'sex'" in capsys.readouterr().err
     assert json.loads((output / "pairs" / "index.json").read_text()) == index

@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image, ImageChops
 
+from mmmed.data.card import read_card
 from mmmed.data.deidentify.privacy import Privacy
 from mmmed.data.manifest import WithSplits, read_manifest
 from mmmed.data.prepare import Recipe, prepare_source
@@ -88,7 +89,9 @@ def test_examples_come_back_as_they_were_but_for_where_their_pictures_lie(tmp_pa
 def test_the_folder_tells_source_licence_and_splits(tmp_path: Path) -> None:
     made = prepare_source(Toy([example(0, tmp_path)]), tmp_path / "out", recipe=OPEN)
     index = json.loads((made.folder / "index.json").read_text())
-    assert (index["source"], index["licence"], index["pictures"]) == ("pairs", "unknown", 1)
+    card = read_card("pairs")
+    assert (index["source"], index["licence"], index["pictures"]) == ("pairs", card.licence, 1)
+    assert tuple(index["forbids"]) == card.forbids == Shards(str(made.folder)).index.forbids
     assert (made.folder / "README.md").read_text().startswith("---\nname: pairs")
     assert read_manifest(made.folder / "splits.json").places == {"p0": "train"}
     assert Shards(str(made.folder)).name == "pairs"

@@ -22,7 +22,7 @@ from PIL import Image
 from mmmed.data.collection import Collection
 from mmmed.data.datamodule import MedicalData
 from mmmed.data.mixture import Mixture
-from mmmed.data.picture_shards import PictureReader, PictureWriter, encode
+from mmmed.data.picture_shards import PictureReader, PictureWriter, encode, reader
 from mmmed.data.places import Place
 from mmmed.data.prepare import Recipe, prepare_source
 from mmmed.data.reading import Reading, read_split
@@ -180,7 +180,7 @@ def test_ranks_share_what_one_would_see(root: str, attach: Callable[..., Medical
 
 def test_nothing_is_read_before_it_is_asked_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     how = Reading(topics=None, most_turns=8, seed=0, join="closed")
-    monkeypatch.setattr(json, "loads", lambda text: pytest.fail("parsed") if "turns" in text else real(text))
+    monkeypatch.setattr(json, "loads", lambda text: pytest.fail("parsed") if "turns" in str(text) else real(text))
     opened = read_split([Shards(root)], "train", how)
     assert len(opened.conversations.lengths) == len(opened.conversations)
 
@@ -208,7 +208,10 @@ def test_sources_of_both_kinds_stand_in_their_order(shelf: Shelf, root: str, mak
 def test_two_of_a_name_must_not_share_a_patient(
     shelf: Shelf, root: str, tmp_path: Path, make_example: Make, attach: Callable[..., MedicalData]
 ) -> None:
-    other = Shelf([make_example("new", "Ill?", "yes", 99, patient="p0", split="validation")])
+    splits = {"p0": "validation", "q0": "train"}
+    other = Shelf(
+        [make_example(patient, "Ill?", "yes", 99, patient=patient, split=split) for patient, split in splits.items()]
+    )
     with pytest.raises(DataError, match=r"stand in two splits: phantom:p0"):
         attach(MedicalData([Shards(root), other]))
 
@@ -234,9 +237,14 @@ def test_the_licence_of_the_source_is_shown(root: str, caplog: pytest.LogCapture
 def test_a_url_is_read_through_a_cache_and_each_file_once(
     shelf: Shelf, root: str, tmp_path: Path, protocol: str
 ) -> None:
-    url = f"memory://{tmp_path.name}/x" if protocol == "memory" else f"file://{tmp_path / 'store'}"
+    base = f"/{tmp_path.name}/x" if protocol == "memory" else str(tmp_path / "store")
+    url = f"{protocol}://{base.removeprefix('/') if protocol == 'memory' else base}"
     files = fsspec.filesystem(protocol)
-    files.put(root, url.removeprefix("file://"), recursive=True)
+    for path in Path(root).rglob("*"):
+        if path.is_file():
+            place = f"{base}/{path.relative_to(root)}"
+            files.makedirs(str(Path(place).parent), exist_ok=True)
+            files.pipe_file(place, path.read_bytes())
     source = Shards(url, cache=str(tmp_path / "cache"))
     source.prepare()
     how = Reading(topics=None, most_turns=8, seed=0, join="closed")
@@ -244,7 +252,8 @@ def test_a_url_is_read_through_a_cache_and_each_file_once(
     assert said(read_split([source], "train", how).conversations) == expected
     (kept,) = (tmp_path / "cache").iterdir()
     assert (kept / "pictures" / "chunk-0-0.bin").is_file()
-    files.rm(f"{url.removeprefix('file://')}/pictures", recursive=True)
+    files.rm(f"{base}/pictures", recursive=True)
+    reader.cache_clear()
     assert said(read_split([Shards(url, cache=str(tmp_path / "cache"))], "train", how).conversations) == expected
 
 
@@ -298,13 +307,13 @@ def test_pictures_are_read_by_litdata_and_by_us_alike(tmp_path: Path) -> None:
     assert [writer.add(picture) for picture in pictures] == list(range(30))
     writer.close()
     assert len(list((tmp_path / "pictures").glob("*.bin"))) > 3
-    reader = PictureReader(Place(str(tmp_path / "pictures")))
+    pictures_of = PictureReader(Place(str(tmp_path / "pictures")))
     order = rng.permutation(30).tolist()
-    assert [reader.read(place) for place in order] == [pictures[place] for place in order]
+    assert [pictures_of.read(place) for place in order] == [pictures[place] for place in order]
     theirs = StreamingDataset(str(tmp_path / "pictures"))
     assert [bytes(theirs[place]) for place in range(30)] == pictures
     with pytest.raises(ImageError, match="has 30 pictures, none at 30"):
-        reader.read(30)
+        pictures_of.read(30)
 
 
 @pytest.mark.parametrize("size", [(90, 61), (33, 100), (20, 7), (64, 64)])
