@@ -55,8 +55,9 @@ VISION = (
 )
 SIZE = 256
 BAR = 4.0
-EXAMPLES = 192
+EXAMPLES = 96
 STEPS = 5
+ROUNDS = 3
 
 
 class Taken:
@@ -94,7 +95,7 @@ def speed(shared: Path) -> None:
         for name, source in sources.items():
             for kind, made in kinds(source, Path(folder) / name).items():
                 for workers in (0, 1, 2):
-                    rates = [loading_rate(made, processor, workers=workers) for _ in range(3)]
+                    rates = [loading_rate(made, processor, workers=workers) for _ in range(ROUNDS)]
                     write(list(map(partial(row, name, kind, workers, rates), *zip(*needs.items(), strict=True))))
 
 

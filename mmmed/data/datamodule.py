@@ -129,7 +129,7 @@ class MedicalData(lightning.LightningDataModule):
         wanted: tuple[Split, ...] = ("test",) if stage == "test" else ("train", "validation")
         if self._sets.keys() >= set(wanted):
             return
-        sources = [
+        sources: list[Source] = [
             source if isinstance(source, Shards) else Snapshot(source)
             for source in guarded(self.sources, self.privacy, self.audit)
         ]

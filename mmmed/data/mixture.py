@@ -41,7 +41,8 @@ class Mixture:
         _, first, answer_N, in_answer = np.unique(both, return_index=True, return_inverse=True, return_counts=True)
         in_kind, answers_of_kind = np.bincount(kinds), np.bincount(kinds[first])
         shares = np.array([int(count) ** (1 / self.temperature) for count in in_kind])
-        return (shares[kinds] / answers_of_kind[kinds]) / in_answer[answer_N]
+        weights: NDArray[np.float64] = shares[kinds] / answers_of_kind[kinds] / in_answer[answer_N]
+        return weights
 
 
 def draw(weights: Sequence[float] | NDArray[np.float64], generator: torch.Generator) -> list[int]:

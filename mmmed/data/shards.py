@@ -144,7 +144,9 @@ class ShardConversations(Collection):
         lengths = self._table.numbers("bare_length")[self._rows]
         # Images stand before the first question alone.
         lengths[self._starts] = self._table.numbers("length")[self._rows[self._starts]]
-        return np.add.reduceat(lengths, self._starts) if len(self) else lengths
+        if len(self):
+            lengths = np.add.reduceat(lengths, self._starts)
+        return lengths
 
     @property
     def kinds(self) -> Coded:
