@@ -24,7 +24,7 @@ from mmmed.data.manifest import SplitManifest, content_hash, make_manifest, writ
 from mmmed.data.picture_shards import PictureWriter, encode
 from mmmed.data.places import Place
 from mmmed.data.record_table import PICTURES, TABLE, RecordTable, RecordWriter, replace_splits
-from mmmed.data.shards import INDEX, QUARANTINE, Index
+from mmmed.data.shards import INDEX, QUARANTINE, Index, Shards
 from mmmed.data.source import Source
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, check_disjoint
 from mmmed.errors import ConfigError, DataError, ImageError, OutputError, RecordError
@@ -124,8 +124,8 @@ def prepare_source(source: Source, target: Path, *, recipe: Recipe) -> Prepared:
 
 def _fill(part: Path, source: Source, recipe: Recipe) -> Index:
     audit = Audit()
-    (safe,) = guarded([source], recipe.privacy, audit) if recipe.privacy else [source]
-    gate = None
+    (safe,) = guarded([source], recipe.privacy, audit)
+    gate = source.index.gate if isinstance(source, Shards) else None
     if recipe.privacy is not None and safe is not source:
         gate = {"text": recipe.privacy.text, "images": recipe.privacy.images}
     part.mkdir()
