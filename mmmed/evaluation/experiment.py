@@ -20,6 +20,8 @@ from mmmed.evaluation.compare import Row, adjust, compare, majority, write_resul
 from mmmed.evaluation.controls import CONTROLS, control_named
 from mmmed.evaluation.predictions import Prediction, read_jsonl, write_jsonl
 from mmmed.evaluation.task import Task, load_task
+from mmmed.evaluation.text_classifier import ARM as TEXT_CLASSIFIER
+from mmmed.evaluation.text_classifier import ReadingArm, answer_by_reading, can_read, load_reading_arm, reading_arm_file
 from mmmed.inference.session import Session, open_session
 from mmmed.page.files import replace_text
 from mmmed.records import Example
@@ -47,6 +49,8 @@ class Experiment:
         stages: Training configurations, in order; paths are relative to the working folder.
         tasks: Task files.
         baselines: What the model is held against; all of `BASELINES` unless named.
+        text_classifier: File of one more baseline, a text encoder that is trained on the words of closed questions;
+            a name stands for a file in configs/baseline/.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Experiment:
     stages: tuple[str, ...]
     tasks: tuple[str, ...]
     baselines: tuple[str, ...] = field(default=BASELINES)
+    text_classifier: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,11 +104,17 @@ def read_experiment(path: Path) -> Experiment:
         if name not in BASELINES:
             raise ConfigError(f"experiment {file}: unknown baseline {name!r}{did_you_mean(name, BASELINES)}")
     stages, tasks = listed("stages"), listed("tasks")
-    for named in (*stages, *tasks):
+    reader = reading_arm_file(str(content["text_classifier"])) if content.get("text_classifier") else None
+    for named in (*stages, *tasks, *([reader] if reader else [])):
         if not Path(named).is_file():
             raise ConfigError(f"experiment {file}: no file {named}; run from the folder that its paths start in")
     return Experiment(
-        name=str(content["name"]), question=str(content["question"]), stages=stages, tasks=tasks, baselines=baselines
+        name=str(content["name"]),
+        question=str(content["question"]),
+        stages=stages,
+        tasks=tasks,
+        baselines=baselines,
+        text_classifier=reader,
     )
 
 
@@ -116,12 +127,15 @@ def run(experiment: Experiment, output: Path, *, fit: Fit) -> Outcome:
         fit: Runs one training configuration, given the command line of `mmmed fit`.
 
     Raises:
-        ConfigError: Two tasks share a name, or the text-only arm has nothing to learn.
+        ConfigError: Two tasks share a name, or the text-only arm or the text classifier has nothing to learn.
     """
     tasks = tasks_by_name(experiment.tasks)
+    reader = load_reading_arm(experiment.text_classifier) if experiment.text_classifier else None
     text_stages = [stage for stage in experiment.stages if _trains_language(stage)]
     if TEXT_ONLY in experiment.baselines and not text_stages:
         raise ConfigError(f"no stage trains the language model; drop {TEXT_ONLY} from the baselines")
+    if reader is not None and not any(task.is_closed and task.training_answers() for task in tasks.values()):
+        raise ConfigError("no task has closed questions to train a text classifier on; drop text_classifier")
     arms = {MAIN: _train(experiment.stages, output / MAIN, fit=fit)}
     if TEXT_ONLY in experiment.baselines:
         override = output / TEXT_ONLY / "override.yaml"
@@ -130,7 +144,9 @@ def run(experiment: Experiment, output: Path, *, fit: Fit) -> Outcome:
     sessions = {arm: open_session(folder) for arm, folder in arms.items()}
     keys = {arm: digest(folder / "model.safetensors") for arm, folder in arms.items()}
     predictions = {
-        name: ask(task, sessions, keys=keys, baselines=experiment.baselines, output=output / "predictions")
+        name: ask(
+            task, sessions, keys=keys, baselines=experiment.baselines, output=output / "predictions", reader=reader
+        )
         for name, task in tasks.items()
     }
     rows = compare_all(predictions, tasks)
@@ -150,9 +166,24 @@ def tasks_by_name(files: Sequence[str | Path]) -> dict[str, Task]:
 
 
 def ask(
-    task: Task, sessions: dict[str, Session], *, keys: dict[str, str], baselines: Sequence[str], output: Path
+    task: Task,
+    sessions: dict[str, Session],
+    *,
+    keys: dict[str, str],
+    baselines: Sequence[str],
+    output: Path,
+    reader: ReadingArm | None = None,
 ) -> dict[str, list[Prediction]]:
-    """Every arm's answers to a task; answers of the same weights to the same questions are read back."""
+    """Every arm's answers to a task; answers of the same weights to the same questions are read back.
+
+    Args:
+        task: What is asked.
+        sessions: The models that were trained.
+        keys: Digest of each one's weights.
+        baselines: Names out of `BASELINES`.
+        output: Folder of the predictions.
+        reader: The text classifier of closed questions, trained on their training split.
+    """
     asked = task.examples()
     if task.audit.checked:
         task.audit.write(output / task.name / "privacy.jsonl")
@@ -187,6 +218,13 @@ def ask(
             "linear_probe",
             f"linear_probe{keys[MAIN]}{data_hash(training)}",
             lambda advance: linear_probe(sessions[MAIN], training, asked, task=task.name, advance=advance),
+        )
+    texts = [one for one in task.training() if one.options] if reader is not None and can_read(asked) else []
+    if reader is not None and texts:
+        kept(
+            TEXT_CLASSIFIER,
+            f"{reader}{data_hash(texts)}",
+            lambda advance: answer_by_reading(reader, texts, asked, task=task.name, advance=advance),
         )
     return answers
 

@@ -18,6 +18,7 @@ from mmmed.evaluation.drawing import Curve
 from mmmed.evaluation.experiment import MAIN, TEXT_ONLY, Experiment, Outcome
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.report import DataCount, Part, Picture, ReportData, render
+from mmmed.evaluation.text_classifier import ARM as TEXT_CLASSIFIER
 from mmmed.records import LazyImage, Quarantined
 from mmmed.training.provenance import environment
 
@@ -30,6 +31,7 @@ ARMS = {
     "absent": "the model, no image at all",
     "majority": "the most frequent training answer",
     "linear_probe": "logistic regression on the mean of the same frozen image features",
+    TEXT_CLASSIFIER: "a text encoder of the BERT kind, trained on the words of the training questions",
 }
 
 CURVES = {"train/loss": "Training loss", "validation/loss": "Validation loss"}

@@ -21,6 +21,7 @@ from mmmed.records import Answer, Example
 # Shape letters: B batch, O options.
 
 ARM = "text_classifier"
+FOLDER = Path("configs/baseline")
 
 
 @dataclass(kw_only=True)
@@ -46,6 +47,16 @@ class ReadingArm:
     learning_rate: float = 2e-5
     max_length: int = 512
     seed: int = 0
+
+
+def reading_arm_file(name: str) -> str:
+    """The file that a name in an experiment stands for: itself, or one of the project's."""
+    return name if Path(name).suffix == ".yaml" else str(FOLDER / f"{name}.yaml")
+
+
+def can_read(asked: Sequence[Example]) -> bool:
+    """Whether every question has options to choose from."""
+    return all(example.options for example in asked)
 
 
 def load_reading_arm(path: str | Path) -> ReadingArm:
@@ -84,7 +95,7 @@ def answer_by_reading(
     Raises:
         ConfigError: A question is open, or there is nothing to train on.
     """
-    if not training or not all(example.options for example in (*training, *asked)):
+    if not training or not can_read((*training, *asked)):
         raise ConfigError(f"task {task}: a text classifier needs closed questions, to train on and to answer")
     options = sorted({option for example in (*training, *asked) for option in example.options})
     with torch.random.fork_rng():

@@ -82,13 +82,20 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def tiny_experiment(
     tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, phantoms: dict[str, Any]
 ) -> TinyExperiment:
-    """Two stages of two steps each, a closed and an open task, all baselines; run once for all tests."""
+    """Two stages of two steps each, a closed and an open task, every baseline; run once for all tests."""
     folder = tmp_path_factory.mktemp("experiment")
     align = training(phantoms, tokenizer_folder, name="align", topics=["findings"], parts=["projector"])
     instruct = training(phantoms, tokenizer_folder, topics=["effusion"], parts=["projector", "language"])
     closed = {"name": "closed", "version": 1, "source": phantoms, "topics": ["effusion", "nodule"]}
     free = {"name": "free", "version": 1, "source": phantoms, "topics": ["findings"], "max_new_tokens": 3}
-    files = {"align": align, "instruct": instruct, "closed": closed, "free": free}
+    bert = {"model_type": "bert", "vocab_size": 420, "hidden_size": 16, "intermediate_size": 32}
+    reader = {
+        "weights": None,
+        "config": bert | {"num_hidden_layers": 1, "num_attention_heads": 2},
+        "tokenizer": str(tokenizer_folder),
+        "epochs": 1,
+    }
+    files = {"align": align, "instruct": instruct, "closed": closed, "free": free, "reader": reader}
     for name, content in files.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
     described = Experiment(
@@ -96,6 +103,7 @@ def tiny_experiment(
         question="Does the image matter to a tiny model?",
         stages=(str(folder / "align.yaml"), str(folder / "instruct.yaml")),
         tasks=(str(folder / "closed.yaml"), str(folder / "free.yaml")),
+        text_classifier=str(folder / "reader.yaml"),
     )
     tiny = TinyExperiment(described, folder / "output")
     tiny.run()

@@ -18,6 +18,8 @@ from mmmed.evaluation.controls import CONTROLS
 from mmmed.evaluation.experiment import BASELINES, MAIN, TEXT_ONLY, ask, compare_all, read_experiment, run
 from mmmed.evaluation.predictions import read_jsonl
 from mmmed.evaluation.task import CLOSED_METRICS, OPEN_METRICS, Task
+from mmmed.evaluation.text_classifier import ARM as TEXT_CLASSIFIER
+from mmmed.evaluation.text_classifier import ReadingArm
 from mmmed.records import Example
 
 if TYPE_CHECKING:
@@ -74,6 +76,19 @@ def test_a_mistake_in_an_experiment_is_one_line(
     assert "\n" not in str(raised.value)
 
 
+def test_a_text_classifier_is_a_file_or_one_of_the_project_s(
+    content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(content | {"text_classifier": "task.yaml"}, tmp_path / "experiment.yaml")
+    assert read_experiment(file).text_classifier == "task.yaml"
+    written(content | {"text_classifier": "minilm"}, file)
+    with pytest.raises(ConfigError, match=r"no file configs/baseline/minilm\.yaml"):
+        read_experiment(file)
+    (tmp_path / "configs" / "baseline").mkdir(parents=True)
+    (tmp_path / "configs" / "baseline" / "minilm.yaml").write_text("")
+    assert read_experiment(file).text_classifier == "configs/baseline/minilm.yaml"
+
+
 def test_what_is_no_experiment_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no experiment at .*experiment.yaml; give a folder"):
         read_experiment(tmp_path)
@@ -92,8 +107,8 @@ def test_results_are_a_tidy_table(tiny_experiment: Any) -> None:
         *(("free", metric) for metric in OPEN_METRICS),
     }
     arms = {task: {row["arm"] for row in rows if row["task"] == task} for task in ("closed", "free")}
-    assert arms["closed"] == {MAIN, *BASELINES}
-    assert arms["free"] == {MAIN, *BASELINES} - {"linear_probe"}, "a probe answers closed questions"
+    assert arms["closed"] == {MAIN, *BASELINES, TEXT_CLASSIFIER}
+    assert arms["free"] == {MAIN, *BASELINES} - {"linear_probe"}, "probe and classifier answer closed questions"
     for task, others in arms.items():
         compared = {row["baseline"] for row in rows if row["task"] == task and row["baseline"]}
         assert compared == others - {MAIN}
@@ -102,7 +117,7 @@ def test_results_are_a_tidy_table(tiny_experiment: Any) -> None:
 
 def test_every_arm_leaves_its_predictions(tiny_experiment: Any) -> None:
     files = list((tiny_experiment.output / "predictions" / "closed").glob("*.jsonl"))
-    assert sorted(file.name.split(".")[0] for file in files) == sorted([MAIN, *BASELINES])
+    assert sorted(file.name.split(".")[0] for file in files) == sorted([MAIN, *BASELINES, TEXT_CLASSIFIER])
     asked = {file.name.split(".")[0]: [one.id for one in read_jsonl(file)] for file in files}
     assert len(set(map(tuple, asked.values()))) == 1, "every arm answers the same questions in the same order"
 
@@ -131,6 +146,7 @@ def test_a_second_run_trains_and_asks_nothing_again(tiny_experiment: Any, monkey
     count = len(tiny_experiment.trained)
     monkeypatch.setattr(experiment, "predict", None)
     monkeypatch.setattr(experiment, "linear_probe", None)
+    monkeypatch.setattr(experiment, "answer_by_reading", None)
     tiny_experiment.run()
     assert len(tiny_experiment.trained) == count
     assert (tiny_experiment.output / "results.json").read_bytes() == before
@@ -247,6 +263,41 @@ def test_other_weights_or_other_questions_are_asked_again(
     fewer = [one for one in task.source.records() if isinstance(one, Example)][:-1]
     assert once(make_task(fewer), "b") == 2
     assert once(task, "a") == 0
+
+
+def test_a_classifier_is_trained_anew_when_its_settings_or_questions_change(
+    task: Task, session: Session, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    real = experiment.answer_by_reading
+
+    def counted(arm: ReadingArm, training: Any, *given: Any, **how: Any) -> Any:
+        trained.append(len(training))
+        return real(arm, training, *given, **how)
+
+    monkeypatch.setattr(experiment, "answer_by_reading", counted)
+    bert = {"model_type": "bert", "vocab_size": 420, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    reader = ReadingArm(
+        weights=None, config=bert | {"num_attention_heads": 1}, tokenizer=str(tokenizer_folder), epochs=1
+    )
+
+    def once(reader: ReadingArm) -> dict[str, Any]:
+        return ask(task, {MAIN: session}, keys={MAIN: "a"}, baselines=[], output=tmp_path, reader=reader)
+
+    first = once(reader)
+    assert once(reader) == first
+    assert trained == [4]
+    assert [one.id for one in first[TEXT_CLASSIFIER]] == [one.id for one in first[MAIN]]
+    once(replace(reader, epochs=2))
+    assert trained == [4, 4]
+    rows = compare_all({task.name: first}, {task.name: task})
+    assert {row.baseline for row in rows} == {None, TEXT_CLASSIFIER}
+
+
+def test_a_classifier_without_closed_questions_is_refused_before_training(tiny_experiment: Any, tmp_path: Path) -> None:
+    free = replace(tiny_experiment.described, tasks=tiny_experiment.described.tasks[1:])
+    with pytest.raises(ConfigError, match="no task has closed questions to train a text classifier on"):
+        run(free, tmp_path, fit=lambda arguments: pytest.fail("trained"))
 
 
 def test_a_task_without_baselines_is_compared_with_nothing(task: Task, session: Session, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from mmmed.evaluation.experiment import BASELINES, MAIN, Outcome
 from mmmed.evaluation.publish import ARMS, publish, summary
+from mmmed.evaluation.text_classifier import ARM as TEXT_CLASSIFIER
 
 
 @pytest.fixture
@@ -35,14 +36,14 @@ def test_the_page_needs_nothing_beside_it(page: str) -> None:
 
 def test_the_page_tells_question_arms_pictures_curves_parts_and_command(page: str) -> None:
     assert "Does the image matter to a tiny model?" in page
-    for arm in (MAIN, *BASELINES):
+    for arm in (MAIN, *BASELINES, TEXT_CLASSIFIER):
         assert ARMS[arm] in page, arm
     for expected in ("data:image/", "Training loss", "projector", "phantom", "mmmed experiment run tiny", "free"):
         assert expected in page, expected
 
 
 def test_every_arm_has_a_description() -> None:
-    assert set(ARMS) == {MAIN, *BASELINES}
+    assert set(ARMS) == {MAIN, *BASELINES, TEXT_CLASSIFIER}
 
 
 def test_the_summary_of_two_tasks_is_ten_lines_or_fewer(outcome: Outcome) -> None:

