@@ -26,9 +26,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mmmed.errors import CheckpointError, OutputError
-from mmmed.models.adaptation import fill_four_bits, is_adapter, measure_magnitudes, quantise_like
+from mmmed.models.adaptation import is_adapter, measure_magnitudes
 from mmmed.models.contrastive import ContrastiveModel
 from mmmed.models.features import FrozenFeatures
+from mmmed.models.four_bits import fill_four_bits, quantise_like
 from mmmed.models.parts import ModelOfParts
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.transforms import ImageTransform

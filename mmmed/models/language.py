@@ -20,11 +20,11 @@ from mmmed.models.adaptation import (
     kind_of,
     soft_prompt,
     switched_off,
-    to_four_bits,
     unfold,
 )
 from mmmed.models.auxiliary import Auxiliary
-from mmmed.models.weights import language_folder, resolve
+from mmmed.models.decoders import decoder, logits_of, tokenizer_of
+from mmmed.models.four_bits import to_four_bits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -118,8 +118,8 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
     ) -> None:
         super().__init__()
         kind = kind_of(adapter)
-        self.model = _decoder(weights, config, attention=attention)
-        self.tokenizer = _tokenizer(tokenizer or weights)
+        self.model = decoder(weights, config, attention=attention)
+        self.tokenizer = tokenizer_of(tokenizer or weights)
         self.soft_prompt: SoftPrompt | None = None
         self._adapter = adapter
         self._attention = attention
@@ -190,7 +190,7 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         return hidden
 
     def head(self, hidden_SD: Tensor) -> Tensor:
-        logits: Tensor = _logits_of(self.model, hidden_SD.reshape(1, -1, hidden_SD.shape[-1]))
+        logits: Tensor = logits_of(self.model, hidden_SD.reshape(1, -1, hidden_SD.shape[-1]))
         return logits.reshape(*hidden_SD.shape[:-1], -1)
 
     @torch.inference_mode()
@@ -266,60 +266,3 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
             self._usage_E = picked.bincount(minlength=experts) / picked.numel()
         loss: Tensor = self.model.router_aux_loss_coef * balance(router_logits, experts, chosen, attention_BT)
         return loss
-
-
-class _HeadAlone:
-    """A causal model in the place of whose decoder stands what the decoder has already given.
-
-    What its class does after the decoder (softcaps, scales, biases, projections) so stays the library's own.
-    """
-
-    def __init__(self, model: Any, hidden_BTD: Tensor) -> None:
-        self._model = model
-        self._hidden_BTD = hidden_BTD
-
-    def __getattr__(self, name: str) -> Any:
-        return self._decoded if name == self._model.base_model_prefix else getattr(self._model, name)
-
-    def _decoded(self, *arguments: Any, **settings: Any) -> _Decoded:
-        return _Decoded([self._hidden_BTD])
-
-
-class _Decoded(tuple[Tensor]):
-    """What a decoder gives: its last hidden states, and none of what else might be asked of it."""
-
-    def __getattr__(self, name: str) -> Tensor | None:
-        return self[0] if name == "last_hidden_state" else None
-
-
-def _logits_of(model: Any, hidden_BTD: Tensor) -> Tensor:
-    logits: Tensor = (
-        type(model).forward(_HeadAlone(model, hidden_BTD), inputs_embeds=hidden_BTD, use_cache=False).logits
-    )
-    return logits
-
-
-def _decoder(weights: str | None, config: dict[str, Any] | None, *, attention: str | None) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    if weights is not None:
-        return AutoModelForCausalLM.from_pretrained(
-            language_folder(weights), dtype=torch.float32, attn_implementation=attention, local_files_only=True
-        )
-    if config is None:
-        raise ConfigError("a language model needs `weights`, or `config` with a model_type for random weights")
-    settings = dict(config)
-    return AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-        AutoConfig.for_model(settings.pop("model_type"), **settings), attn_implementation=attention
-    )
-
-
-def _tokenizer(reference: str | None) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    if reference is None:
-        raise ConfigError("a language model with random weights needs `tokenizer`: a reference or a folder")
-    path = resolve(reference)
-    folder = path if (path / "tokenizer_config.json").is_file() else language_folder(reference)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return tokenizer

@@ -11,7 +11,8 @@ from transformers.models.instructblip.modeling_instructblip import InstructBlipQ
 
 from mmmed.errors import ConfigError
 from mmmed.models.projector import projected_tokens
-from mmmed.models.qformer import QFormer, QFormerProjector, sight_mask
+from mmmed.models.qformer import QFormerProjector
+from mmmed.models.qformer_network import QFormer, sight_mask
 
 THEIRS: dict[str, Any] = {
     "hidden_size": 16,

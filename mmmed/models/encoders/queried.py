@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmmed.errors import CheckpointError
 from mmmed.models.encoders.fused import refuse_kept
-from mmmed.models.qformer import QFormer
+from mmmed.models.qformer_network import QFormer
 from mmmed.models.vision import VisionEncoder, load_kept
 from mmmed.models.weights import resolve
 
