@@ -12,24 +12,22 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import nn
 
 from mmmed.errors import CheckpointError, OutputError
-from mmmed.models.adaptation import is_adapter, measure_magnitudes
 from mmmed.models.contrastive import ContrastiveModel
 from mmmed.models.features import FrozenFeatures
-from mmmed.models.four_bits import fill_four_bits, quantise_like
+from mmmed.models.filling import check_fit, distinct, fill, fill_to_go_on, read_tensors
 from mmmed.models.parts import ModelOfParts
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.transforms import ImageTransform
@@ -38,8 +36,6 @@ _log = logging.getLogger(__name__)
 
 FORMAT = 1
 RECIPE = "model.json"
-_EXPERT = re.compile(r"(\.mixture)?\.experts\.\d+(?=\.)")
-_ROUTER = re.compile(r"(\.mixture)?\.router\.weight$")
 TENSORS = "model.safetensors"
 
 
@@ -84,7 +80,7 @@ def save(model: ModelOfParts, folder: Path, *, settings: Mapping[str, Any], prov
     try:
         shutil.rmtree(partial_folder, ignore_errors=True)
         partial_folder.mkdir(parents=True)
-        save_file(_distinct(model.state_dict()), partial_folder / TENSORS)
+        save_file(distinct(model.state_dict()), partial_folder / TENSORS)
         model.tokenizer.save_pretrained(partial_folder)
         (partial_folder / RECIPE).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
@@ -109,7 +105,7 @@ def load(folder: Path) -> ModelFolder:
             "name it as init_from of a stage that trains a vision-language model"
         )
     model = build(content, tokenizer=folder)
-    _fill(model, folder)
+    fill(model, folder / TENSORS)
     return ModelFolder(model.eval(), content["processor"], content["provenance"])
 
 
@@ -145,7 +141,7 @@ def load_contrastive(folder: Path) -> ContrastiveFolder:
         raise CheckpointError(f"{folder} holds no contrastive model; name the `model` folder of a contrastive stage")
     model: ContrastiveModel = _build(content["model"], folder)
     model.vision.transform = _transform(content["transform"])
-    _fill(model, folder)
+    fill(model, folder / TENSORS)
     return ContrastiveFolder(model.eval(), content["processor"], content["provenance"])
 
 
@@ -164,7 +160,8 @@ def load_weights(model: ModelOfParts, folder: Path) -> None:
     if _is_contrastive(content) and isinstance(model, VisionLanguageModel):
         _fill_vision(model, folder, wrapped=content["model"]["init_args"]["vision"]["class_path"] == _FROZEN)
     else:
-        _fill(model, folder, new_parts=True)
+        fill_to_go_on(model, folder / TENSORS)
+    _prepare_alike(model, content)
 
 
 def _is_contrastive(content: Mapping[str, Any]) -> bool:
@@ -193,22 +190,6 @@ def read_content(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _fill(model: nn.Module, folder: Path, *, new_parts: bool = False) -> None:
-    state = _state(folder)
-    own = _distinct(model.state_dict())
-    begins_anew = new_parts and not any(map(is_adapter, state))
-    if begins_anew:
-        state = quantise_like(model, _under_adapters(state, own))
-        state |= {key: value for key, value in own.items() if is_adapter(key)}
-    if new_parts:
-        order = {key: value for key, value in own.items() if key.startswith("order.")}
-        state = order | _into_experts(state, own)
-    _check_fit(own, state, folder)
-    model.load_state_dict(fill_four_bits(model, state), strict=False)
-    if begins_anew:
-        measure_magnitudes(model)
-
-
 def _fill_vision(model: VisionLanguageModel, folder: Path, *, wrapped: bool) -> None:
     """Give a model the image encoder of a contrastive one; either may be `wrapped` in `FrozenFeatures`."""
     if model.vision is None:
@@ -217,54 +198,21 @@ def _fill_vision(model: VisionLanguageModel, folder: Path, *, wrapped: bool) -> 
         )
     encoder = model.vision.encoder if isinstance(model.vision, FrozenFeatures) else model.vision
     prefix = "vision.encoder." if wrapped else "vision."
-    trained = {key.removeprefix(prefix): value for key, value in _state(folder).items() if key.startswith(prefix)}
-    _check_fit(encoder.state_dict(), trained, folder)
+    tensors = read_tensors(folder / TENSORS)
+    trained = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    check_fit(encoder.state_dict(), trained, folder / TENSORS)
     encoder.load_state_dict(trained)
     _log.info("vision: taken from the contrastive model in %s", folder)
 
 
-def _state(folder: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(folder / TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / TENSORS} cannot be read ({error}); train or copy the model again") from error
-
-
-def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], folder: Path) -> None:
-    odd = sorted(set(own) ^ set(state)) or [key for key in own if own[key].shape != state[key].shape]
-    if odd:
-        raise CheckpointError(
-            f"{folder} is of another architecture: {len(odd)} tensors do not fit, such as {odd[0]!r}; "
-            "give it the model configuration it was trained with"
-        )
-
-
-def _under_adapters(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Name plain weights as a model with fresh adapters does, which wraps each adapted layer."""
-    wrapped = {key.replace(".base_layer.", "."): key for key in own if ".base_layer." in key}
-    return {key if key in own else wrapped.get(key, key): value for key, value in state.items()}
-
-
-def _into_experts(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give every expert a copy of the dense network it stands for, where the state has that and no experts."""
-    dense = {key: _EXPERT.sub("", key) for key in own if key not in state and _EXPERT.search(key)}
-    copied = {key: state[name] for key, name in dense.items() if name in state}
-    mixtures = {key[: match.start()] for key in copied if (match := _EXPERT.search(key))}
-    routers = {key: value for key, value in own.items() if _ROUTER.sub("", key) in mixtures}
-    replaced = set(dense.values())
-    return {key: value for key, value in state.items() if key not in replaced} | routers | copied
-
-
-def _distinct(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor once: tied weights share memory, which safetensors refuses."""
-    seen: set[tuple[int, ...]] = set()
-    distinct = {}
-    for key, tensor in state.items():
-        identity = (tensor.data_ptr(), *tensor.shape) if tensor.numel() else (hash(key),)
-        if identity not in seen:
-            seen.add(identity)
-            distinct[key] = tensor.contiguous()
-    return distinct
+def _prepare_alike(model: ModelOfParts, content: Mapping[str, Any]) -> None:
+    """Let pictures be prepared as the weights have learned to see them; the size is the configuration's to say."""
+    if model.transform is None or content["transform"] is None:
+        return
+    transform = replace(_transform(content["transform"]), size=model.transform.size)
+    if transform != model.transform:
+        _log.info("vision: pictures are prepared as of the weights it starts from, %s", transform)
+        model.part("vision").transform = transform
 
 
 def _build(recipe: Mapping[str, Any], folder: Path) -> Any:

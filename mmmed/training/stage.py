@@ -47,7 +47,8 @@ class Stage(lightning.LightningModule):
         objective: The loss; None is the cross-entropy of the answers, or CLIP's loss of two towers.
         warmup: Share of the steps in which the learning rate rises.
         floor: Share of the peak learning rate at the end.
-        init_from: Folder of an earlier stage's model to start from; None starts from the parts' own weights.
+        init_from: Folder of an earlier stage's model, or of an imported one, to start from, with its way of preparing
+            pictures; None starts from the parts' own weights.
         max_length: Longest sequence in tokens.
         system: System prompt; None leaves it to the chat template, an empty text suppresses the template's.
         last_blocks: Of the vision part, only so many blocks learn, counted from the end, with what follows them;
@@ -87,9 +88,9 @@ class Stage(lightning.LightningModule):
         self.warmup = warmup
         self.floor = floor
         self.last_blocks = last_blocks
-        self.processor = processor_of(model, max_length=max_length, system=system, template=template)
         if init_from is not None:
             load_weights(model, Path(init_from))
+        self.processor = processor_of(model, max_length=max_length, system=system, template=template)
         self._freeze()
         self.strict_loading = False
 

@@ -1,6 +1,7 @@
 """A stage trains what it names and nothing else, and can learn a batch by heart."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -217,6 +218,20 @@ def test_a_stage_begins_from_an_earlier_model(make_model: MakeModel, tmp_path: P
     assert all(torch.equal(stage.model.state_dict()[key], value) for key, value in earlier.state_dict().items())
     with pytest.raises(CheckpointError, match="is no model folder"):
         Stage("instruct", make_model(), {"language": 1e-3}, adam, init_from=str(tmp_path))
+
+
+def test_a_stage_prepares_pictures_as_the_weights_it_begins_from_have_seen_them(
+    make_model: MakeModel, make_towers: Any, tmp_path: Path
+) -> None:
+    for earlier in (make_model(seed=5), make_towers()):
+        imported = replace(earlier.transform, fit="crop", fill=(0.5, 0.5, 0.5), size=64)
+        earlier.vision.transform = imported
+        save(earlier, tmp_path / "model", settings={}, provenance={})
+        stage = Stage("align", make_model(), {"projector": 1e-3}, adam, init_from=str(tmp_path / "model"))
+        assert stage.model.transform == replace(imported, size=32), "the size is the configuration's"
+        assert stage.processor.transform == stage.model.transform
+    save(make_model(vision=False), tmp_path / "reader", settings={}, provenance={})
+    Stage("instruct", make_model(vision=False), {"language": 1e-3}, adam, init_from=str(tmp_path / "reader"))
 
 
 def test_parts_learn_at_their_own_rates(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
