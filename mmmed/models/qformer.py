@@ -125,6 +125,16 @@ class QFormerProjector(nn.Module):
         """Class path and arguments, to which the two widths are added."""
         return projector_recipe(self, **self._rebuild)
 
+    def text_side(self) -> list[nn.Parameter]:
+        """What serves the reading of text alone, and has no part in `forward`."""
+        names = ("embeddings.", "vision_projection.", "text_projection.", "itm_head.", "temperature", "caption_")
+        parts = (".intermediate.", ".output.dense", ".output.LayerNorm")
+        return [
+            parameter
+            for name, parameter in self.named_parameters()
+            if name.startswith(names) or (any(part in name for part in parts) and "attention." not in name)
+        ]
+
     def forward(self, features_BNW: Tensor) -> Tensor:
         """Query (B, N, W) to (B, Q, L)."""
         queries_BQD = self.query_tokens.expand(len(features_BNW), -1, -1)

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from mmmed.errors import ConfigError, RecordError
+from mmmed.models.parts import ModelOfParts
 from mmmed.models.qformer import QFormerProjector
 from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
@@ -27,7 +28,8 @@ class QFormerLoss:
     the text with another image, both drawn by their similarity, so that near ones are drawn most. Captioning: the
     text is to be written from what the queries read.
 
-    The second stage is an ordinary one: `AnswerLoss`, with the projector from here (`init_from`).
+    The second stage is an ordinary one: `AnswerLoss`, with the projector from here (`init_from`). Each stage freezes
+    what it does not use.
 
     Args:
         smoothing: Label smoothing of the contrastive loss.
@@ -80,6 +82,19 @@ class QFormerLoss:
             cross_entropy(similarity_BB, targets_BB, label_smoothing=self.smoothing)
             + cross_entropy(similarity_BB.T, targets_BB, label_smoothing=self.smoothing)
         ) / 2
+
+
+def freeze_idle_side(model: ModelOfParts, objective: object) -> None:
+    """Freeze what the other stage of a Q-Former teaches: without a gradient it would stop distributed training.
+
+    The first stage has no use for the way to the language model, and every other one none for the text's parameters.
+    """
+    for module in model.modules():
+        if isinstance(module, QFormerProjector):
+            reads = isinstance(objective, QFormerLoss)
+            idle = module.language_projection.parameters() if reads else module.text_side()
+            for parameter in idle:
+                parameter.requires_grad_(False)
 
 
 def supervised_texts(batch: Batch) -> tuple[Tensor, Tensor]:

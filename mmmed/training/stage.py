@@ -25,6 +25,7 @@ from mmmed.processing.pair import PairProcessor
 from mmmed.processing.processor import Processor
 from mmmed.training.contrastive import ContrastiveLoss
 from mmmed.training.objectives import AnswerLoss, Objective
+from mmmed.training.qformer import freeze_idle_side
 from mmmed.training.schedule import warm_cosine
 
 _log = logging.getLogger(__name__)
@@ -202,6 +203,7 @@ class Stage(lightning.LightningModule):
                     _freeze_before(module, self.last_blocks, learns=part in self.learning_rates)
                 # A part that is frozen drops nothing and keeps its statistics; Lightning leaves the modes as they are.
                 module.train(part in self.learning_rates)
+        freeze_idle_side(self.model, self.objective)
         for part, count in self.counts().items():
             _log.info("%s: %d of %d parameters learn", part, count["trainable"], count["parameters"])
         if not any(one.requires_grad for one in self.model.parameters()):

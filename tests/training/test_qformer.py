@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
 from mmmed.data.collate import pad
 from mmmed.errors import ConfigError, RecordError
@@ -16,6 +18,7 @@ from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example
 from mmmed.training.qformer import QFormerLoss, draw_negatives, same_text, supervised_texts
+from mmmed.training.stage import Stage
 
 MakeModel = Callable[..., VisionLanguageModel]
 MakeProcessor = Callable[..., Processor]
@@ -154,3 +157,41 @@ def test_what_has_no_text_side_or_not_one_image_each_is_refused(
     two = pad([processor.training(examples[2])], image_id=processor.image_id)
     with pytest.raises(RecordError, match=r"a batch has \[2\] images"):
         QFormerLoss().loss(model, two)
+
+
+@pytest.mark.parametrize("objective", [QFormerLoss(), None])
+def test_either_stage_trains_in_parallel_since_what_it_does_not_use_is_frozen(
+    model: VisionLanguageModel, batch: Batch, objective: QFormerLoss | None, tmp_path: Path
+) -> None:
+    stage = Stage("align", model, {"projector": 1e-3}, partial(torch.optim.AdamW, lr=1e-3), objective=objective)
+    idle = {id(one) for one in (model.projector.language_projection.parameters() if objective else text_side(model))}
+    assert {id(one) for one in model.projector.parameters() if not one.requires_grad} == idle
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        step = DistributedDataParallel(OneStep(stage))
+        for _ in range(2):  # torch complains in the second one of what had no gradient in the first
+            step(batch).backward()
+        model.projector.requires_grad_(True)
+        step = DistributedDataParallel(OneStep(stage))
+        step(batch).backward()
+        with pytest.raises(RuntimeError, match="Expected to have finished reduction"):
+            step(batch).backward()
+    finally:
+        distributed.destroy_process_group()
+
+
+class OneStep(nn.Module):
+    """The loss of a stage, as a strategy of Lightning wraps it."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self.stage.objective.loss(self.stage.model, batch)
+
+
+def text_side(model: VisionLanguageModel) -> list[nn.Parameter]:
+    """The parameters that a Q-Former has beyond one without a vocabulary."""
+    plain = QFormerProjector(32, 32, **TINY)
+    return [one for name, one in model.projector.named_parameters() if name not in dict(plain.named_parameters())]
