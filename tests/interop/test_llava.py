@@ -1,7 +1,6 @@
 """LLaVA there and back: same logits, same tensors, same words, and nothing dropped in silence."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -416,31 +415,6 @@ def test_shards_precision_and_card(make_model: Make, tmp_path: Path) -> None:
     assert json.loads((exported / "generation_config.json").read_text())["do_sample"] is False
     with pytest.raises(OutputError, match="exists already"):
         export(folder, tmp_path / "hf")
-
-
-# What vLLM's loader of LLaVA fills: its tower stops at the chosen layer and has no final norm, and its language model
-# keeps transformers' names. Source: vllm, model_executor/models/llava.py, clip.py and llama.py.
-VLLM_NAMES = re.compile(
-    r"vision_tower\.vision_model\.(embeddings\.(class_embedding|(patch|position)_embedding\.weight)"
-    r"|pre_layrnorm\.(weight|bias)|post_layernorm\.(weight|bias)"
-    r"|encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|layer_norm[12]|mlp\.fc[12])\.(weight|bias))"
-    r"|multi_modal_projector\.linear_[12]\.(weight|bias)"
-    r"|language_model\.(lm_head|model\.embed_tokens|model\.norm)\.weight"
-    r"|language_model\.model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj"
-    r"|(input|post_attention)_layernorm)\.weight"
-)
-
-
-def test_every_exported_name_is_one_that_vllm_fills(make_model: Make, tmp_path: Path) -> None:
-    exported = export(keep(make_model(), tmp_path / "model"), tmp_path / "hf")
-    names = load_file(exported / "model.safetensors")
-    assert [name for name in names if not VLLM_NAMES.fullmatch(name)] == []
-    config = json.loads((exported / "config.json").read_text())
-    # vLLM builds as many blocks as the features pass through, asks for the language model's class, and counts tokens.
-    assert config["vision_config"]["num_hidden_layers"] + config["vision_feature_layer"] + 1 == 2
-    assert config["text_config"]["architectures"] == ["LlamaForCausalLM"]
-    assert config["architectures"] == ["LlavaForConditionalGeneration"]
-    assert (config["image_seq_length"], config["vision_feature_select_strategy"]) == (16, "default")
 
 
 def test_tied_weights_that_differ_are_refused(make_llava: Make, hub_folder: Make, tmp_path: Path) -> None:
