@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from vllm.config import CompilationConfig, DeviceConfig, LoadConfig, ModelConfig, VllmConfig, set_current_vllm_config
 from vllm.distributed import init_distributed_environment, initialize_model_parallel
+from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.model_executor.model_loader.utils import get_model_architecture
 from vllm.multimodal import MULTIMODAL_REGISTRY
@@ -54,6 +55,11 @@ def main(folder: str, inputs: str, film: str, output: str) -> None:
         model = kind(vllm_config=config, prefix="").eval()
         loader = DefaultModelLoader(config.load_config)
         loaded = model.load_weights(loader.get_all_weights(chosen, model))
+        state = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+        for part in (model.vision_tower, model.multi_modal_projector):
+            for layer in part.modules():
+                if isinstance(method := getattr(layer, "quant_method", None), QuantizeMethodBase):
+                    method.process_weights_after_loading(layer)
         with torch.inference_mode():
             seen = model.embed_multimodal(pixel_values=given["pixels_NCHW"])
     said = {
@@ -61,9 +67,8 @@ def main(folder: str, inputs: str, film: str, output: str) -> None:
         "class": f"{kind.__module__}.{kind.__name__}",
         "text": TEXT,
         "ids": list(read["prompt_token_ids"]),
-        "left_unfilled": sorted({name for name, _ in model.named_parameters()} - loaded),
+        "left_unfilled": sorted(state.keys() - loaded),
     }
-    state = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
     save_file(state | {"seen_NKD": torch.stack(list(seen))}, Path(output) / "vllm.safetensors")
     (Path(output) / "vllm.json").write_text(json.dumps(said))
 
