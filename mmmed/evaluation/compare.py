@@ -4,42 +4,37 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from mmmed.errors import ConfigError, DataError, did_you_mean
+from mmmed.evaluation.asked import Asked, Run, asked
+from mmmed.evaluation.controls import CONTROLS
+from mmmed.evaluation.metrics.catalogue import metric_named
+from mmmed.evaluation.metrics.tally import FloatArray
 from mmmed.evaluation.predictions import Prediction
-from mmmed.evaluation.scorers import (
-    FloatArray,
-    Judged,
-    Metric,
-    classes_of,
-    metric_named,
-    normalise,
-    parse_choice,
-)
-from mmmed.evaluation.statistics import (
-    bootstrap_estimate,
-    holm,
-    paired_estimate,
-    patient_weights,
-    permutation_p,
-    sum_by_patient,
-)
+from mmmed.evaluation.scorers import normalise
+from mmmed.evaluation.significance import detectable, holm, mcnemar_p, no_worse_p, permutation_p
 from mmmed.page.files import replace_text
 
 PRIMARY_CLOSED = "balanced_accuracy"
 PRIMARY_OPEN = "token_f1"
+RELIANCE = "image_reliance"
+RELIANCE_ON = ("accuracy", "token_f1")
+QUESTION_FLOORS = ("absent", "option_shuffle")
+# Figures that are right or wrong for each item, which is what McNemar's test compares.
+_RIGHT_OR_WRONG = ("accuracy", "exact_match")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One figure of one arm, alone or against one baseline.
+    """One figure of one arm, alone or against one baseline, with what is needed to believe it.
 
     Args:
         arm: Which model or control.
         task: On what.
-        metric: Which figure, a name of `scorers.METRICS`.
+        metric: Which figure, a name of `metrics.catalogue.METRICS`, or `image_reliance`.
         value: The figure in [0, 1]; not a number over no items.
         low: Lower limit of its 95 % interval over patients; not a number for fewer than two patients.
         high: Upper limit.
@@ -49,6 +44,18 @@ class Row:
         delta_low: Lower limit of the difference's 95 % interval.
         delta_high: Upper limit.
         p: Two-sided, permuted by patient; after `adjust`, Holm-adjusted.
+        p_alone: The same before adjustment.
+        family: What it was adjusted with: `primary`, or a metric.
+        detectable: Least difference this comparison would have seen with 80 % power.
+        mcnemar: Exact p of McNemar's test, where each patient has one item and the figure is right or wrong.
+        margin: How much worse than the baseline counts as no worse, where that is the claim.
+        p_no_worse: One-sided p of being worse by the margin or more.
+        unparsed: How many of the arm's answers could not be parsed; they count as not correct.
+        prior: What always giving the most frequent reference of these items scores: the floor of the figure.
+        question_only: What the same model scores without the image, where it was asked (the arm `absent`).
+        option_shuffle: What it scores with the options in another order, where it was asked.
+        runs: How many runs with other seeds the value is the mean of.
+        spread: Standard deviation between those runs; none of a single run.
     """
 
     arm: str
@@ -63,48 +70,102 @@ class Row:
     delta_low: float | None = None
     delta_high: float | None = None
     p: float | None = None
+    p_alone: float | None = None
+    family: str | None = None
+    detectable: float | None = None
+    mcnemar: float | None = None
+    margin: float | None = None
+    p_no_worse: float | None = None
+    unparsed: int | None = None
+    prior: float | None = None
+    question_only: float | None = None
+    option_shuffle: float | None = None
+    runs: int = 1
+    spread: float | None = None
 
 
 def compare(
-    predictions_by_arm: Mapping[str, Sequence[Prediction]],
+    predictions_by_arm: Run,
     *,
     main: str,
     baselines: Sequence[str],
     task: str,
     metrics: Sequence[str],
     seed: int,
+    no_worse: Mapping[str, float] | None = None,
 ) -> list[Row]:
     """Every arm's figures, and the main arm's paired differences from each baseline, with raw p-values.
 
     Arms are joined on the item's id. An item is closed if any arm gives it options; an answer that is none of them
-    is unparsed in every arm.
+    is unparsed in every arm. Baselines that are controls of the image also give `image_reliance`.
+
+    Args:
+        predictions_by_arm: Answers to the same items.
+        main: The arm in question.
+        baselines: What it is held against.
+        task: The task that all items belong to.
+        metrics: Names of metrics.
+        seed: Of resamples and permutations.
+        no_worse: Margins by baseline, where the claim is that the main arm is no worse.
 
     Raises:
         ConfigError: The main arm, a baseline or a metric is not known.
         DataError: The arms did not answer the same items, or an item stands twice, or belongs to another task.
     """
-    for arm in (main, *baselines):
-        if arm not in predictions_by_arm:
-            raise ConfigError(f"no predictions of arm {arm!r}{did_you_mean(arm, predictions_by_arm)}")
+    return compare_runs(
+        [predictions_by_arm],
+        main=main,
+        baselines=baselines,
+        task=task,
+        metrics=metrics,
+        seed=seed,
+        no_worse=no_worse,
+    )
+
+
+def compare_runs(
+    runs: Sequence[Run],
+    *,
+    main: str,
+    baselines: Sequence[str],
+    task: str,
+    metrics: Sequence[str],
+    seed: int,
+    no_worse: Mapping[str, float] | None = None,
+) -> list[Row]:
+    """`compare` for runs that differ in their seed: values are means over runs, intervals go over patients.
+
+    The spread between runs stands beside the interval and not in it: the one says how much another seed would
+    change, the other how much other patients would. An arm that has no seed stands in every run.
+
+    Raises:
+        ConfigError: As `compare`, or the runs have other arms.
+        DataError: As `compare`, or the runs did not answer the same items.
+    """
+    margins = no_worse or {}
+    for arm in (main, *baselines, *margins):
+        if any(arm not in run for run in runs):
+            raise ConfigError(f"no predictions of arm {arm!r}{did_you_mean(arm, runs[0])}")
     if main in baselines:
         raise ConfigError(f"the main arm {main!r} is also named as a baseline; compare it with other arms")
-    judged = _joined(predictions_by_arm, main=main, task=task)
-    patients = [item.patient for item in judged[main]]
-    order = sorted(set(patients))
-    weights = patient_weights(len(order), seed=seed)
-    classes = classes_of(item for items in judged.values() for item in items)
+    if any(set(run) != set(runs[0]) for run in runs):
+        raise ConfigError(f"the {len(runs)} runs of task {task!r} have other arms; give each run every arm")
+    joined = asked(runs, main=main, task=task, seed=seed)
     rows: list[Row] = []
     for name in metrics:
         metric = metric_named(name)
-        tallies = {
-            arm: sum_by_patient(metric.tally(items, classes), patients, order=order) for arm, items in judged.items()
+        tallies = {arm: joined.tallies(metric, arm) for arm in runs[0]}
+        floors = {
+            arm: float(joined.value_of(metric)(tallies[arm].sum(axis=0))) for arm in QUESTION_FLOORS if arm in tallies
         }
-        alone = {arm: _alone(arm, task, name, metric, tallies[arm], weights, len(patients)) for arm in judged}
+        alone = {arm: _alone(joined, arm, task, name, tallies[arm], floors) for arm in tallies}
         rows += alone.values()
-        rows += [
-            _against(alone[main], baseline, metric, tallies[main], tallies[baseline], weights, seed)
-            for baseline in baselines
-        ]
+        for baseline in baselines:
+            pair = tallies[main], tallies[baseline]
+            rows.append(_against(joined, alone[main], baseline, pair, seed=seed, margin=margins.get(baseline)))
+        if name in RELIANCE_ON:
+            controls = [baseline for baseline in baselines if baseline in CONTROLS]
+            rows += [_reliance(joined, alone[main], each, (tallies[main], tallies[each])) for each in controls]
     return rows
 
 
@@ -121,9 +182,9 @@ def adjust(rows: Sequence[Row]) -> list[Row]:
             family = "primary" if primary.get(row.task) == row.metric else row.metric
             families.setdefault(family, []).append(index)
     adjusted = list(rows)
-    for indices in families.values():
+    for family, indices in families.items():
         for index, p in zip(indices, holm([rows[index].p or 0.0 for index in indices]), strict=True):
-            adjusted[index] = replace(rows[index], p=p)
+            adjusted[index] = replace(rows[index], p=p, p_alone=rows[index].p, family=family)
     return adjusted
 
 
@@ -146,6 +207,27 @@ def write_results(path: Path, rows: Sequence[Row]) -> None:
     """
     plain = [{name: _finite(value) for name, value in asdict(row).items()} for row in rows]
     replace_text(path, json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_results(path: Path) -> list[Row]:
+    """Rows as `write_results` left them; those of before a field was known do without it.
+
+    Raises:
+        DataError: The file cannot be read, or holds something else than rows.
+    """
+    known = {each.name for each in fields(Row)}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = [Row(**{name: _number(name, value) for name, value in row.items()}) for row in content]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: {error}; expected an array of rows with the fields {', '.join(sorted(known))}"
+        ) from error
+    return rows
+
+
+def _number(name: str, value: Any) -> Any:
+    return math.nan if value is None and name in ("value", "low", "high") else value
 
 
 def majority(
@@ -187,66 +269,63 @@ def _normalised(counts: Mapping[str, int]) -> Counter[str]:
     return totals
 
 
-def _joined(predictions_by_arm: Mapping[str, Sequence[Prediction]], *, main: str, task: str) -> dict[str, list[Judged]]:
-    """All arms' answers in the main arm's order of items, parsed against the options any arm gives."""
-    by_id = {arm: _by_id(arm, predictions, task) for arm, predictions in predictions_by_arm.items()}
-    items = by_id[main]
-    options: dict[str, dict[str, None]] = {id: {} for id in items}
-    for arm, others in by_id.items():
-        if apart := sorted(set(others) ^ set(items)):
-            raise DataError(
-                f"task {task!r}: arms {main!r} and {arm!r} did not answer the same items "
-                f"({len(apart)} differ, such as {apart[0]!r}); answer the same items with every arm"
-            )
-        for id, other in others.items():
-            if (other.reference, other.patient) != (items[id].reference, items[id].patient):
-                raise DataError(
-                    f"task {task!r}: item {id!r} has another reference or patient in arm {arm!r} than in {main!r}; "
-                    "make both arms from the same data"
-                )
-            options[id].update(dict.fromkeys(other.options))
-    return {arm: [_judged(others[id], list(options[id])) for id in items] for arm, others in by_id.items()}
-
-
-def _by_id(arm: str, predictions: Sequence[Prediction], task: str) -> dict[str, Prediction]:
-    by_id: dict[str, Prediction] = {}
-    for item in predictions:
-        if item.task != task:
-            raise DataError(f"arm {arm!r}: item {item.id!r} belongs to task {item.task!r}; expected only {task!r}")
-        if item.id in by_id:
-            raise DataError(f"arm {arm!r}: item {item.id!r} of task {task!r} stands twice; expected each item once")
-        by_id[item.id] = item
-    return by_id
-
-
-def _judged(item: Prediction, options: Sequence[str]) -> Judged:
-    answer = parse_choice(item.answer, options) if options else item.answer.strip() or None
-    return Judged(item.reference, answer, item.patient)
-
-
-def _alone(arm: str, task: str, name: str, metric: Metric, tallies: FloatArray, weights: FloatArray, items: int) -> Row:
-    estimate = bootstrap_estimate(tallies, value_of=metric.value, weights=weights, support=metric.support(tallies))
-    return Row(arm=arm, task=task, metric=name, n=items, **estimate._asdict())
+def _alone(joined: Asked, arm: str, task: str, name: str, tallies: FloatArray, floors: Mapping[str, float]) -> Row:
+    metric = metric_named(name)
+    estimate, spread = joined.alone(metric, tallies), joined.spread(metric, tallies)
+    return Row(
+        arm=arm,
+        task=task,
+        metric=name,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        n=len(joined.patients),
+        unparsed=joined.unparsed(arm),
+        prior=joined.prior(metric),
+        question_only=floors.get("absent"),
+        option_shuffle=floors.get("option_shuffle"),
+        runs=spread.runs,
+        spread=spread.deviation if spread.runs > 1 else None,
+    )
 
 
 def _against(
+    joined: Asked,
     alone: Row,
     baseline: str,
-    metric: Metric,
-    tallies: FloatArray,
-    others: FloatArray,
-    weights: FloatArray,
+    pair: tuple[FloatArray, FloatArray],
+    *,
     seed: int,
+    margin: float | None,
 ) -> Row:
-    estimate = paired_estimate(tallies, others, value_of=metric.value, weights=weights, support=metric.support(tallies))
+    metric, patients = metric_named(alone.metric), len(joined.order)
+    estimate = joined.difference(metric, *pair)
     return replace(
         alone,
         baseline=baseline,
         delta=estimate.value,
         delta_low=estimate.low,
         delta_high=estimate.high,
-        p=permutation_p(tallies, others, value_of=metric.value, seed=seed),
+        p=permutation_p(*pair, value_of=joined.value_of(metric), seed=seed),
+        detectable=detectable(estimate, patients=patients),
+        mcnemar=_mcnemar(joined, alone.metric, *pair),
+        margin=margin,
+        p_no_worse=None if margin is None else no_worse_p(estimate, margin=margin, patients=patients),
     )
+
+
+def _mcnemar(joined: Asked, name: str, tallies: FloatArray, others: FloatArray) -> float | None:
+    """McNemar's exact p where it holds: right or wrong, one run, one item of each patient."""
+    if name not in _RIGHT_OR_WRONG or len(joined.runs) > 1 or len(joined.order) != len(joined.patients):
+        return None
+    first, second = tallies[:, 0] > 0, others[:, 0] > 0
+    return mcnemar_p(int((first & ~second).sum()), int((second & ~first).sum()))
+
+
+def _reliance(joined: Asked, alone: Row, control: str, pair: tuple[FloatArray, FloatArray]) -> Row:
+    value, low, high, _ = joined.reliance(metric_named(alone.metric), *pair)
+    row = replace(alone, metric=RELIANCE, value=value, low=low, high=high, baseline=control)
+    return replace(row, prior=None, question_only=None, option_shuffle=None, spread=None)
 
 
 def _finite(value: object) -> object:

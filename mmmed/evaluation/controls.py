@@ -1,5 +1,7 @@
 """The same questions with the wrong image, no image or an empty one: what is left is not seeing.
 
+Beside them the floors of the question itself: what remains when only its form is changed.
+
 Source: the image-reliance battery of arXiv 2603.03437.
 """
 
@@ -94,8 +96,29 @@ CONTROLS: dict[str, Callable[[Sequence[Example]], list[Example]]] = {
 }
 
 
+def option_shuffle(examples: Sequence[Example]) -> list[Example]:
+    """The options in another order, drawn by the question's identifier and never by its answer.
+
+    What an arm loses by this it had from the places of the options.
+    """
+    return [replace(one, options=tuple(_reordered(one.options, chance=f"{one.source}:{one.id}"))) for one in examples]
+
+
+def _reordered(options: Sequence[str], *, chance: str) -> list[str]:
+    """Another order than the given one, wherever there is another."""
+    drawn = sorted(options, key=lambda option: hashlib.sha256(f"{chance}:{option}".encode()).digest())
+    return drawn if tuple(drawn) != tuple(options) else [*drawn[1:], *drawn[:1]]
+
+
+FLOORS: dict[str, Callable[[Sequence[Example]], list[Example]]] = {
+    "option_shuffle": option_shuffle,
+}
+"""Controls of the question, by name; with `absent` (question only) and the label prior, the floors of every figure."""
+
+
 def control_named(name: str) -> Callable[[Sequence[Example]], list[Example]]:
-    """A control by name. Raises `ConfigError`."""
-    if name not in CONTROLS:
-        raise ConfigError(f"unknown image control {name!r}{did_you_mean(name, CONTROLS)}")
-    return CONTROLS[name]
+    """A control of the image or the question by name. Raises `ConfigError`."""
+    known = CONTROLS | FLOORS
+    if name not in known:
+        raise ConfigError(f"unknown control {name!r}{did_you_mean(name, known)}")
+    return known[name]

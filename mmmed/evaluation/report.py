@@ -27,7 +27,8 @@ from mmmed.evaluation.drawing import (
 )
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.scorers import ChoiceScorer, ExactMatchScorer, normalise
-from mmmed.evaluation.statistics import DRAWS, PERMUTATIONS, detectable_from_interval
+from mmmed.evaluation.significance import PERMUTATIONS, detectable_from_interval
+from mmmed.evaluation.statistics import DRAWS
 from mmmed.page.html import data_uri, write_page
 from mmmed.page.wording import count, label, p_value, percent, points
 from mmmed.records import Quarantined
@@ -183,6 +184,8 @@ def verdict(report: ReportData) -> Verdict:
 
 def detectable(row: Row) -> float | None:
     """Least difference this comparison would have seen at 80 % power; none where there is no interval."""
+    if row.detectable is not None:
+        return row.detectable
     if row.delta_low is None or row.delta_high is None or not math.isfinite(row.delta_low + row.delta_high):
         return None
     return detectable_from_interval(row.delta_low, row.delta_high)

@@ -1,40 +1,53 @@
-"""How sure a figure is: intervals and tests that treat the patient, not the question, as the unit.
+"""How sure a figure is: intervals that treat the patient, not the question, as the unit.
 
-Everything works on sums of tallies (see `scorers.Metric`), so a resample is a row of patient weights and all
-resamples are one matrix product.
+Everything works on sums of tallies (see `metrics.tally`), so a resample is a row of patient weights and all
+resamples are a few matrix products. Why each method was chosen stands in docs/statistics.md.
 
 Legend of array names: B draws, P patients, T tally columns.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from statsmodels.stats.multitest import multipletests
+from scipy.special import ndtr, ndtri
+from scipy.stats import t as student
 
 FloatArray = NDArray[np.float64]
 ValueOf = Callable[[FloatArray], FloatArray]
 
-DRAWS = 2000
-PERMUTATIONS = 5000
+DRAWS = 10_000
 LEVEL = 0.95
-POWER = 0.8
 
 # Differences of the order of rounding are ties: without this the same split summed in two orders may differ.
-_TIE = 1e-12
-# Permutations are summed in blocks, so that memory stays at a few tens of megabytes for thousands of patients.
+TIE = 1e-12
+# Weights are summed in blocks, so that memory stays at a few tens of megabytes for thousands of patients.
 _BLOCK = 500
 
 
 class Estimate(NamedTuple):
-    """A figure with its 95 % interval; the limits are not numbers where there is nothing to resample."""
+    """A figure with its 95 % interval; the limits are not numbers where there is nothing to resample.
+
+    The standard error is that over patients; 0 where all resamples agree, not a number without resamples.
+    """
 
     value: float
     low: float
     high: float
+    error: float
+
+
+class Spread(NamedTuple):
+    """How a figure differs between runs that differ in nothing but their seed."""
+
+    runs: int
+    mean: float
+    deviation: float
+    least: float
+    most: float
 
 
 def sum_by_patient(tallies: FloatArray, patients: Sequence[str], *, order: Sequence[str]) -> FloatArray:
@@ -45,7 +58,7 @@ def sum_by_patient(tallies: FloatArray, patients: Sequence[str], *, order: Seque
     return sums
 
 
-def patient_weights(patients: int, *, draws: int = DRAWS, seed: int) -> FloatArray:
+def patient_weights(patients: int, *, draws: int = DRAWS, seed: int) -> NDArray[np.uint16]:
     """How often each patient is drawn in each bootstrap resample, (B, P); every row sums to the number of patients.
 
     One such matrix serves all arms and metrics of a task, which is what makes differences paired.
@@ -53,28 +66,56 @@ def patient_weights(patients: int, *, draws: int = DRAWS, seed: int) -> FloatArr
     Source: Field & Welsh 2007, J. R. Stat. Soc. B 69:369-390 (the cluster bootstrap).
     """
     generator = np.random.default_rng(seed)
-    if not patients:
-        return np.zeros((draws, 0))
-    return generator.multinomial(patients, np.full(patients, 1 / patients), size=draws).astype(np.float64)
+    weights = np.zeros((draws, patients), dtype=np.uint16)
+    for start in range(0, draws if patients else 0, _BLOCK):
+        rows = min(_BLOCK, draws - start)
+        drawn = generator.integers(0, patients, size=(rows, patients), dtype=np.int32)
+        places = (drawn + patients * np.arange(rows, dtype=np.int32)[:, None]).ravel()
+        counts = np.bincount(places, minlength=rows * patients)
+        weights[start : start + rows] = counts.reshape(rows, patients)
+    return weights
 
 
-def bootstrap_estimate(tallies: FloatArray, *, value_of: ValueOf, weights: FloatArray, support: int) -> Estimate:
-    """A figure with its percentile interval over resampled patients.
+def drawn_totals(weights: NDArray[np.uint16], tallies: FloatArray) -> FloatArray:
+    """Totals of each resample, (B, T)."""
+    totals = np.empty((len(weights), tallies.shape[1]))
+    for start in range(0, len(weights), _BLOCK):
+        totals[start : start + _BLOCK] = weights[start : start + _BLOCK].astype(np.float64) @ tallies
+    return totals
+
+
+def bootstrap_estimate(
+    tallies: FloatArray,
+    *,
+    value_of: ValueOf,
+    weights: NDArray[np.uint16],
+    support: int,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Estimate:
+    """A figure with its interval over resampled patients.
 
     Args:
         tallies: Summed by patient, (P, T).
-        value_of: From totals to the figure, in [0, 1].
+        value_of: From totals to the figure.
         weights: From `patient_weights`.
         support: Patients the figure rests on; widens an interval that resampling leaves without width.
+        bounds: Least and greatest value the figure can have.
     """
-    value = float(value_of(tallies.sum(axis=0)))
-    return interval_of(value, value_of(weights @ tallies), patients=len(tallies), support=support, bounds=(0.0, 1.0))
+    total = tallies.sum(axis=0)
+    return interval_of(
+        float(value_of(total)),
+        value_of(drawn_totals(weights, tallies)),
+        left_out=value_of(total - tallies),
+        patients=len(tallies),
+        support=support,
+        bounds=bounds,
+    )
 
 
 def paired_estimate(
-    tallies: FloatArray, others: FloatArray, *, value_of: ValueOf, weights: FloatArray, support: int
+    tallies: FloatArray, others: FloatArray, *, value_of: ValueOf, weights: NDArray[np.uint16], support: int
 ) -> Estimate:
-    """The difference of two arms on the same patients (first minus second), with its percentile interval.
+    """The difference of two arms on the same patients (first minus second), with its interval.
 
     Args:
         tallies: Of the first arm, summed by patient, (P, T).
@@ -83,89 +124,88 @@ def paired_estimate(
         weights: From `patient_weights`; the same draws for both arms.
         support: Patients the figure rests on; widens an interval that resampling leaves without width.
     """
-    value = float(value_of(tallies.sum(axis=0)) - value_of(others.sum(axis=0)))
-    drawn = value_of(weights @ tallies) - value_of(weights @ others)
-    return interval_of(value, drawn, patients=len(tallies), support=support, bounds=(-1.0, 1.0))
+    columns = tallies.shape[1]
 
+    def difference(totals: FloatArray) -> FloatArray:
+        return value_of(totals[..., :columns]) - value_of(totals[..., columns:])
 
-def permutation_p(
-    tallies: FloatArray, others: FloatArray, *, value_of: ValueOf, permutations: int = PERMUTATIONS, seed: int
-) -> float:
-    """Two-sided p that two arms do not differ, by swapping their answers patient by patient.
-
-    Not a number without patients; 1 where the arms are equal.
-
-    Source: Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39, (1 + count) / (1 + permutations).
-    """
-    observed = abs(float(value_of(tallies.sum(axis=0)) - value_of(others.sum(axis=0))))
-    if not math.isfinite(observed):
-        return math.nan
-    generator = np.random.default_rng(seed)
-    own, total, moved = tallies.sum(axis=0), tallies.sum(axis=0) + others.sum(axis=0), others - tallies
-    # Swapping equal answers changes nothing, so only the other patients need to be permuted.
-    moved = moved[np.any(moved != 0, axis=1)]
-    count = 0
-    for start in range(0, permutations, _BLOCK):
-        rows = min(_BLOCK, permutations - start)
-        swapped = generator.integers(0, 2, size=(rows, len(moved))).astype(np.float64)
-        first = own + swapped @ moved
-        differences = value_of(first) - value_of(total - first)
-        count += int(np.count_nonzero(np.abs(differences) >= observed - _TIE))
-    return (1 + count) / (1 + permutations)
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """Adjust a family of p-values so that the chance of any false claim stays at the level; NaN stays NaN.
-
-    Source: Holm 1979, Scand. J. Stat. 6:65-70.
-    """
-    known = [p for p in ps if math.isfinite(p)]
-    adjusted = iter(multipletests(known, method="holm")[1] if known else [])
-    return [float(next(adjusted)) if math.isfinite(p) else math.nan for p in ps]
-
-
-def minimum_detectable_difference(n: int, *, discordance: float, power: float = POWER, level: float = LEVEL) -> float:
-    """Least difference of two proportions on the same n items that a test sees with the given power.
-
-    Solves n = (z_a sqrt(s) + z_b sqrt(s - d^2))^2 / d^2 for d, where s is the discordance: the share of items on which
-    exactly one of the two arms is right. Not a number where even a difference of s would go unseen.
-
-    Source: Connor 1987, Biometrics 43:207-211, the sample-size formula for McNemar's test.
-    """
-    if n < 1 or not 0 < discordance <= 1:
-        return math.nan
-    z_a, z_b = NormalDist().inv_cdf((1 + level) / 2), NormalDist().inv_cdf(power)
-    root = z_a**2 * discordance * n - (n + z_b**2) * (z_a**2 - z_b**2) * discordance
-    difference = (z_a * math.sqrt(discordance * n) + math.sqrt(max(root, 0.0))) / (n + z_b**2)
-    return difference if difference <= discordance else math.nan
-
-
-def detectable_from_interval(low: float, high: float, *, power: float = POWER, level: float = LEVEL) -> float:
-    """Least difference a comparison as precise as this one sees with the given power.
-
-    (z_a + z_b) times the standard error, which is read off the interval; so it heeds the metric and the clustering
-    by patient, which the discordance alone does not.
-
-    Source: Bloom 1995, Evaluation Review 19:547-556 (minimum detectable effect as a multiple of the standard error).
-    """
-    z_a, z_b = NormalDist().inv_cdf((1 + level) / 2), NormalDist().inv_cdf(power)
-    return (z_a + z_b) * (high - low) / (2 * z_a)
+    both = np.hstack([tallies, others])
+    total = both.sum(axis=0)
+    return interval_of(
+        float(difference(total)),
+        difference(drawn_totals(weights, both)),
+        left_out=difference(total - both),
+        patients=len(tallies),
+        support=support,
+        bounds=(-1.0, 1.0),
+    )
 
 
 def interval_of(
-    value: float, drawn: FloatArray, *, patients: int, support: int, bounds: tuple[float, float]
+    value: float,
+    drawn: FloatArray,
+    *,
+    patients: int,
+    support: int,
+    bounds: tuple[float, float],
+    left_out: FloatArray | None = None,
 ) -> Estimate:
-    """Percentile limits; where all draws agree, limits that still admit what so few patients cannot rule out."""
+    """BCa limits with quantiles of Student's t; where all draws agree, what so few patients cannot rule out.
+
+    Args:
+        value: The figure of all patients.
+        drawn: The figure of each resample, (B,).
+        patients: How many there are.
+        support: How many of them the figure rests on.
+        bounds: Least and greatest value the figure can have.
+        left_out: The figure without each patient in turn, (P,); without it, only bias is corrected (BC).
+    """
     if patients < 2 or not math.isfinite(value):
-        return Estimate(value, math.nan, math.nan)
+        return Estimate(value, math.nan, math.nan, math.nan)
     drawn = drawn[np.isfinite(drawn)]
-    if np.ptp(drawn) > _TIE:
-        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Estimate(value, float(low), float(high))
+    if len(drawn) and np.ptp(drawn) > TIE:
+        low, high = bca_limits(value, drawn, left_out=left_out, z=widened_z(patients))
+        # A bootstrap over P patients has the variance of P, not P - 1, in its denominator.
+        error = float(drawn.std(ddof=1)) * math.sqrt(patients / (patients - 1))
+        return Estimate(value, low, high, error)
     # Wilson's limit for no event among so many patients (Wilson 1927, J. Am. Stat. Assoc. 22:209-212): all answers
     # right, or two arms never apart, would otherwise get an interval of no width however few the patients.
     unseen = _Z2 / (support + _Z2)
-    return Estimate(value, max(bounds[0], value - unseen), min(bounds[1], value + unseen))
+    return Estimate(value, max(bounds[0], value - unseen), min(bounds[1], value + unseen), 0.0)
+
+
+def bca_limits(
+    value: float, drawn: FloatArray, *, left_out: FloatArray | None = None, z: float | None = None
+) -> tuple[float, float]:
+    """Limits at quantiles of the draws that are moved for their bias and skewness (BCa).
+
+    Source: Efron 1987, J. Am. Stat. Assoc. 82:171-185; the skewness is that of the jackknife over patients.
+    """
+    reach = z if z is not None else NormalDist().inv_cdf((1 + LEVEL) / 2)
+    below = (np.count_nonzero(drawn < value - TIE) + np.count_nonzero(drawn <= value + TIE)) / (2 * len(drawn))
+    bias = float(ndtri(min(max(below, 0.5 / len(drawn)), 1 - 0.5 / len(drawn))))
+    skewness = 0.0
+    if left_out is not None and np.isfinite(left_out).all():
+        pulls = left_out.mean() - left_out
+        size = float((pulls**2).sum())
+        skewness = float((pulls**3).sum()) / (6 * size**1.5) if size > TIE**2 else 0.0
+    moved = [bias + (bias + side) / (1 - skewness * (bias + side)) for side in (-reach, reach)]
+    low, high = np.quantile(drawn, [float(ndtr(each)) for each in moved])
+    return float(low), float(high)
+
+
+def widened_z(patients: int, *, level: float = LEVEL) -> float:
+    """How many standard errors an interval reaches when the error was itself estimated from few patients.
+
+    Source: Hesterberg 2015, Am. Stat. 69:371-386, section 5.3 (quantiles of t, and the factor n / (n - 1)).
+    """
+    return float(student.ppf((1 + level) / 2, patients - 1)) * math.sqrt(patients / (patients - 1))
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    """The spread of a figure over runs with other seeds; no deviation of a single run."""
+    deviation = stdev(values) if len(values) > 1 else math.nan
+    return Spread(len(values), fmean(values), deviation, min(values), max(values))
 
 
 _Z2 = NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2

@@ -92,5 +92,5 @@ def test_a_control_leaves_question_reference_and_order_alone(name: str, many: li
 
 
 def test_an_unknown_control_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"unknown image control 'blnk' \(did you mean 'blank'\?\)"):
+    with pytest.raises(ConfigError, match=r"unknown control 'blnk' \(did you mean 'blank'\?\)"):
         control_named("blnk")

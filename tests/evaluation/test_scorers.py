@@ -7,13 +7,13 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from mmmed.errors import ConfigError
+from mmmed.evaluation.metrics.catalogue import measure
+from mmmed.evaluation.metrics.tally import Judged
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.scorers import (
     ChoiceScorer,
     ExactMatchScorer,
-    Judged,
     TokenF1Scorer,
-    measure,
     normalise,
     parse_choice,
     token_f1,

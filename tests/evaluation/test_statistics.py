@@ -7,15 +7,18 @@ import pytest
 from scipy.stats import binomtest
 from statsmodels.stats.proportion import proportion_confint
 
-from mmmed.evaluation.scorers import METRICS, FloatArray, Judged, classes_of
-from mmmed.evaluation.statistics import (
-    bootstrap_estimate,
+from mmmed.evaluation.metrics.catalogue import METRICS, classes_of
+from mmmed.evaluation.metrics.tally import FloatArray, Judged
+from mmmed.evaluation.significance import (
     detectable_from_interval,
     holm,
     minimum_detectable_difference,
+    permutation_p,
+)
+from mmmed.evaluation.statistics import (
+    bootstrap_estimate,
     paired_estimate,
     patient_weights,
-    permutation_p,
     sum_by_patient,
 )
 
