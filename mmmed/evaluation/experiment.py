@@ -17,7 +17,7 @@ from tqdm import tqdm
 from mmmed.errors import ConfigError, did_you_mean
 from mmmed.evaluation.arms import Advance, can_probe, linear_probe, predict
 from mmmed.evaluation.compare import Row, adjust, compare, majority, write_results
-from mmmed.evaluation.controls import CONTROLS, control_named
+from mmmed.evaluation.controls import CONTROLS, FLOORS, control_named
 from mmmed.evaluation.predictions import Prediction, read_jsonl, write_jsonl
 from mmmed.evaluation.task import Task, load_task
 from mmmed.evaluation.text_classifier import ARM as TEXT_CLASSIFIER
@@ -48,7 +48,7 @@ class Experiment:
         question: What the experiment is to answer.
         stages: Training configurations, in order; paths are relative to the working folder.
         tasks: Task files.
-        baselines: What the model is held against; all of `BASELINES` unless named.
+        baselines: What the model is held against; all of `BASELINES` unless named. `FLOORS` only where named.
         text_classifier: File of one more baseline, a text encoder that is trained on the words of closed questions;
             a name stands for a file in configs/baseline/.
     """
@@ -101,8 +101,8 @@ def read_experiment(path: Path) -> Experiment:
 
     baselines = BASELINES if content.get("baselines", "all") == "all" else listed("baselines")
     for name in baselines:
-        if name not in BASELINES:
-            raise ConfigError(f"experiment {file}: unknown baseline {name!r}{did_you_mean(name, BASELINES)}")
+        if name not in (*BASELINES, *FLOORS):
+            raise ConfigError(f"experiment {file}: unknown baseline {name!r}{did_you_mean(name, (*BASELINES, *FLOORS))}")
     stages, tasks = listed("stages"), listed("tasks")
     reader = reading_arm_file(str(content["text_classifier"])) if content.get("text_classifier") else None
     for named in (*stages, *tasks, *([reader] if reader else [])):
@@ -206,7 +206,7 @@ def ask(
 
     for arm, session in sessions.items():
         kept(arm, keys[arm], model(session, asked, arm))
-    for name in (name for name in CONTROLS if name in baselines):
+    for name in (name for name in (*CONTROLS, *FLOORS) if name in baselines):
         kept(name, f"{name}{keys[MAIN]}", model(sessions[MAIN], control_named(name)(asked), name))
     if "majority" in baselines:
         # Asks no model, so it is made anew from whatever was trained on.

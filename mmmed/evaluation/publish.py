@@ -29,6 +29,7 @@ ARMS = {
     "shuffled": "the model, every image that of another patient",
     "noise": "the model, every image noise",
     "absent": "the model, no image at all",
+    "option_shuffle": "the model, the options in another order",
     "majority": "the most frequent training answer",
     "linear_probe": "logistic regression on the mean of the same frozen image features",
     TEXT_CLASSIFIER: "a text encoder of the BERT kind, trained on the words of the training questions",
