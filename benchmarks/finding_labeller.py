@@ -3,9 +3,9 @@
     python benchmarks/finding_labeller.py SHARED_DATA/03_iuxray_reports_text [--half held_out|develop] [--misses FILE]
 
 The annotators gave 3,851 reports of Indiana University MeSH terms, from which NegBio's authors made fourteen findings
-(openi_gld_std14.csv; a fourteenth, hernia, is never marked). The reports are cut in two by a hash of their identifier: the rules
-were written while looking at the develop half, the other half was only counted. A finding counts as present where
-it is stated; one that is left open ("may represent") does not, as it did not for the annotators.
+(openi_gld_std14.csv; one of them, hernia, is never marked). The reports are cut in two by a hash of their identifier:
+the rules were written while looking at the develop half, the other half was only counted. A finding counts as present
+where it is stated; one that is left open ("may represent") does not, as it did not for the annotators.
 `--misses` writes what was missed and what was found wrongly in the develop half to a file of yours: it quotes reports.
 """
 

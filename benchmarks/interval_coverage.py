@@ -2,8 +2,9 @@
 
     python benchmarks/interval_coverage.py
 
-1,000 simulated experiments for each line, one to eight questions a patient, whose chances of a right answer hang together;
-2,000 resamples each. The methods: the plain percentile interval, BCa, and BCa with quantiles of Student's t, which is used.
+1,000 simulated experiments for each line, one to eight questions a patient, whose chances of a right answer hang
+together; 2,000 resamples each. The methods: the plain percentile interval, BCa, and BCa with quantiles of Student's t,
+which is used.
 """
 
 import json

@@ -100,9 +100,10 @@ def read_experiment(path: Path) -> Experiment:
         return tuple(value)
 
     baselines = BASELINES if content.get("baselines", "all") == "all" else listed("baselines")
+    known = [*BASELINES, *FLOORS]
     for name in baselines:
-        if name not in (*BASELINES, *FLOORS):
-            raise ConfigError(f"experiment {file}: unknown baseline {name!r}{did_you_mean(name, (*BASELINES, *FLOORS))}")
+        if name not in known:
+            raise ConfigError(f"experiment {file}: unknown baseline {name!r}{did_you_mean(name, known)}")
     stages, tasks = listed("stages"), listed("tasks")
     reader = reading_arm_file(str(content["text_classifier"])) if content.get("text_classifier") else None
     for named in (*stages, *tasks, *([reader] if reader else [])):

@@ -1,12 +1,22 @@
 """A control changes what is seen and nothing else."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mmmed.errors import ConfigError, DataError
-from mmmed.evaluation.controls import CONTROLS, absent, blank, control_named, noise, shuffled
+from mmmed.evaluation.controls import (
+    CONTROLS,
+    FLOORS,
+    absent,
+    blank,
+    control_named,
+    noise,
+    option_shuffle,
+    shuffled,
+)
 from mmmed.records import IMAGE_PLACEHOLDER, Example
 
 Make = Callable[..., Example]
@@ -83,12 +93,24 @@ def test_absent_takes_image_and_placeholder_out(many: list[Example]) -> None:
         assert not any(IMAGE_PLACEHOLDER in turn.text for turn in example.turns)
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", [*CONTROLS, *FLOORS])
 def test_a_control_leaves_question_reference_and_order_alone(name: str, many: list[Example]) -> None:
     seen = control_named(name)(many)
     assert [(one.id, one.patient, one.question, one.reference) for one in seen] == [
         (one.id, one.patient, one.question, one.reference) for one in many
     ]
+
+
+def test_shuffled_options_are_the_same_in_an_order_that_is_always_another(many: list[Example]) -> None:
+    asked = [replace(one, options=("yes", "no", "nothing")) for one in many] + [replace(many[0], options=("yes", "no"))]
+    orders = set()
+    for example, seen in zip(asked, option_shuffle(asked), strict=True):
+        assert sorted(seen.options) == sorted(example.options)
+        assert seen.options != example.options
+        orders.add(seen.options)
+    assert len(orders) > 3
+    assert option_shuffle(asked) == option_shuffle(asked)
+    assert option_shuffle(many)[0].options == many[0].options == (), "open questions have none"
 
 
 def test_an_unknown_control_is_refused_with_the_nearest() -> None:

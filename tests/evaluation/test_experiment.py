@@ -14,7 +14,7 @@ import yaml
 from mmmed.errors import ConfigError
 from mmmed.evaluation import experiment
 from mmmed.evaluation.compare import Row
-from mmmed.evaluation.controls import CONTROLS
+from mmmed.evaluation.controls import CONTROLS, FLOORS
 from mmmed.evaluation.experiment import BASELINES, MAIN, TEXT_ONLY, ask, compare_all, read_experiment, run
 from mmmed.evaluation.predictions import read_jsonl
 from mmmed.evaluation.task import CLOSED_METRICS, OPEN_METRICS, Task
@@ -233,7 +233,8 @@ def test_an_interrupted_run_goes_on_at_the_arm_it_was_at(
         raise KeyboardInterrupt
 
     def everything() -> dict[str, Any]:
-        return ask(task, {MAIN: session}, keys={MAIN: "a"}, baselines=[*CONTROLS, "majority"], output=tmp_path)
+        floors = [*CONTROLS, *FLOORS, "majority"]
+        return ask(task, {MAIN: session}, keys={MAIN: "a"}, baselines=floors, output=tmp_path)
 
     third = list(CONTROLS)[2]
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
@@ -241,10 +242,10 @@ def test_an_interrupted_run_goes_on_at_the_arm_it_was_at(
         everything()
     assert asked == [MAIN, *list(CONTROLS)[:2]]
     answers = everything()
-    assert asked == [MAIN, *CONTROLS]
-    assert list(answers) == [MAIN, *CONTROLS, "majority"]
+    assert asked == [MAIN, *CONTROLS, *FLOORS]
+    assert list(answers) == [MAIN, *CONTROLS, *FLOORS, "majority"]
     assert everything() == answers
-    assert asked == [MAIN, *CONTROLS]
+    assert asked == [MAIN, *CONTROLS, *FLOORS]
 
 
 def test_other_weights_or_other_questions_are_asked_again(
