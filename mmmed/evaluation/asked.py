@@ -112,8 +112,8 @@ def asked(runs: Sequence[Run], *, main: str, task: str, seed: int) -> Asked:
     """
     ids = [item.id for item in runs[0][main]]
     judged = [_joined(run, main=main, task=task) for run in runs]
-    of_runs = [{item.id for item in run[main]} for run in runs]
-    if apart := sorted(set.union(*of_runs) - set.intersection(*of_runs)):
+    times = Counter(item.id for run in runs for item in run[main])
+    if apart := sorted(id for id, count in times.items() if count < len(runs)):
         raise DataError(
             f"task {task!r}: {len(apart)} items, such as {apart[0]!r}, were asked in some runs only; "
             "ask every run the same questions"
