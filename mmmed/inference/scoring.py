@@ -1,58 +1,137 @@
-"""How likely a model holds each option of a closed question, with the image and opening read once.
+"""How likely a model holds each option of a closed question, with nothing read twice.
 
-Questions about the same image share everything up to the image's last token. That prefix goes through the model
-once; its keys and values then serve every question and every option. Options of one token each are read from a
-single forward pass of the question.
+Few-shot examples, contexts, images and questions that several sequences share go through the model once
+(`forest`); options of one token each are read from a single forward pass of the question, and only the places that an
+option's tokens are predicted from get logits.
+
+An option is tokenised as it stands in the conversation, together with what is before it, and what is before it must
+tokenise the same without it. lm-evaluation-harness tokenises jointly as well, but cuts the whole where the context's
+own tokens would end, so that under a tokenizer that merges across the border it scores other tokens than it says;
+here that is an error (`ChatPrompt.answer`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from mmmed.data.collate import pad
-from mmmed.models.vlm import Batch, VisionLanguageModel
-from mmmed.processing.processor import ModelInput, Processor
-from mmmed.records import Example, LazyImage
+from mmmed.errors import ConfigError
+from mmmed.inference.reading import Album, Tail, read_forest
+from mmmed.models.vlm import VisionLanguageModel
+from mmmed.processing.processor import Processor
+from mmmed.records import Example
 
-# Shape letters: G prefixes, R rows (a question, or a question with one option), P prefix tokens, S suffix tokens.
+# Shape letters: S tokens of a node, D width, P places that something is predicted from, V vocabulary.
 
-ROWS_AT_ONCE = 48
+PLACES_AT_ONCE = 256
+"""Places whose logits are in memory at once."""
+
+Length = Literal["none", "tokens", "characters", "bytes"]
 
 
 class Likelihoods(NamedTuple):
-    """Log-likelihood of each option of one example, in their order."""
+    """Log-likelihood of each option of one example, in their order, and each option's length.
+
+    Args:
+        values: Sum over the option's tokens.
+        tokens: How many tokens each option has.
+    """
 
     values: tuple[float, ...]
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """How likelihoods become a choice.
+
+    Args:
+        length: What a sum over tokens is divided by, so that long options are not at a disadvantage: the option's
+            length in tokens, characters (lm-evaluation-harness's `acc_norm`) or bytes; "none" takes the sum itself.
+        calibrated: Whether the option's likelihood after a question without content is subtracted, so that what
+            the model would say anyway does not count. Source: Zhao et al. 2021, Calibrate Before Use, section 5;
+            Holtzman et al. 2021, Surface Form Competition.
+
+    Raises:
+        ConfigError: There is no such length.
+    """
+
+    length: Length = "none"
+    calibrated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.length not in ("none", "tokens", "characters", "bytes"):
+            raise ConfigError(f"length is {self.length!r}; expected none, tokens, characters or bytes")
+
+    def values(
+        self, likelihoods: Likelihoods, options: Sequence[str], *, prior: Likelihoods | None = None
+    ) -> list[float]:
+        """What the options are chosen by: the larger, the better. `prior` is that of the question without content."""
+        if self.calibrated and prior is None:
+            raise ConfigError("a calibrated choice needs the likelihoods after a question without content")
+        given = likelihoods.values
+        if self.calibrated and prior is not None:
+            given = tuple(value - other for value, other in zip(given, prior.values, strict=True))
+        lengths = self._lengths(likelihoods, options)
+        return [value / length for value, length in zip(given, lengths, strict=True)]
+
+    def _lengths(self, likelihoods: Likelihoods, options: Sequence[str]) -> list[int]:
+        if self.length == "tokens":
+            return list(likelihoods.tokens)
+        if self.length == "characters":
+            return [len(option) for option in options]
+        if self.length == "bytes":
+            return [len(option.encode()) for option in options]
+        return [1] * len(options)
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    prefix: tuple[int, ...]
-    tail: tuple[int, ...]
+    prompt: tuple[int, ...]
     options: tuple[tuple[int, ...], ...]
-    id: str
-    images: tuple[LazyImage, ...]
 
-    @property
-    def identity(self) -> tuple[object, ...]:
-        return (*self.group, self.tail, self.options)
 
-    @property
-    def group(self) -> tuple[object, ...]:
-        return (self.prefix, tuple(image.name for image in self.images))
+class _Prediction(NamedTuple):
+    """A token that is predicted from a place of a sequence, for an option of a question."""
 
-    @property
-    def rows(self) -> list[tuple[int, ...]]:
-        """What is read after the prefix: the question once, or once with each option of several tokens."""
-        if all(len(option) == 1 for option in self.options):
-            return [self.tail]
-        return [self.tail + option[:-1] for option in self.options]
+    place: int
+    token: int
+    question: int
+    option: int
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Sums of log-probabilities so far, and how many are still to come."""
+
+    sums: list[float]
+    left: int
+    examples: int = 0
+
+
+@dataclass(slots=True)
+class _Plan:
+    """Distinct sequences, and what is predicted from them."""
+
+    sequences: dict[tuple[int, ...], int] = field(default_factory=dict)
+    predictions: list[list[_Prediction]] = field(default_factory=list)
+
+    def add(self, question: _Question, *, number: int) -> None:
+        """Plan to read a question, once for all its options of one token, and with each longer option."""
+        last = len(question.prompt) - 1
+        for index, option in enumerate(question.options):
+            sequence = question.prompt + option[:-1]
+            place = self.sequences.setdefault(sequence, len(self.sequences))
+            if place == len(self.predictions):
+                self.predictions.append([])
+            self.predictions[place] += [
+                _Prediction(last + offset, token, number, index) for offset, token in enumerate(option)
+            ]
 
 
 @torch.inference_mode()
@@ -70,109 +149,68 @@ def score_options(
         processor: Of the model.
         examples: Closed questions.
         advance: Told how many examples are done since the last call.
+
+    Raises:
+        ConfigError: The tokens of a question change with the option that follows it.
+        RecordError: A question does not fit into the processor's `max_length`.
     """
-    asked = [_question(processor, example) for example in examples]
-    distinct = {question.identity: question for question in asked}
-    counts = dict.fromkeys(distinct, 0)
+    album = Album(model, processor)
+    asked = [_question(album, processor, example) for example in examples]
+    numbers = {question: number for number, question in enumerate(dict.fromkeys(asked))}
+    plan, progress = _Plan(), []
+    for question, number in numbers.items():
+        plan.add(question, number=number)
+        progress.append(_Progress([0.0] * len(question.options), sum(map(len, question.options))))
     for question in asked:
-        counts[question.identity] += 1
-    known: dict[tuple[object, ...], Likelihoods] = {}
-    for block in _blocks(list(distinct.values())):
-        for question, likelihoods in zip(block, _score_block(model, processor, block), strict=True):
-            known[question.identity] = likelihoods
-        advance(sum(counts[question.identity] for question in block))
-    return [known[question.identity] for question in asked]
-
-
-def _question(processor: Processor, example: Example) -> _Question:
-    # Pixels are decoded later, for one block at a time and once for all questions about them.
-    asked = processor.question(example, pixels=processor.pixels(()))
-    ids = tuple(asked.ids.tolist())
-    cut = max((place + 1 for place, token in enumerate(ids) if token == processor.image_id), default=0)
-    options = tuple(tuple(processor.answer_ids(example, option)) for option in example.options)
-    return _Question(ids[:cut], ids[cut:], options, asked.id, example.images if cut else ())
-
-
-def _blocks(questions: list[_Question]) -> Iterator[list[_Question]]:
-    """Questions with equal prefixes together, in blocks of a bounded number of rows.
-
-    Text alone has no prefix and is never in a block with images.
-    """
-    groups: dict[tuple[object, ...], list[_Question]] = {}
-    for question in questions:
-        groups.setdefault(question.group, []).append(question)
-    ordered = sorted(groups.values(), key=lambda group: (len(group[0].prefix), len(group[0].tail)))
-    block: list[_Question] = []
-    rows = 0
-    for question in (question for group in ordered for question in group):
-        full = rows + len(question.rows) > ROWS_AT_ONCE
-        if block and (full or bool(question.prefix) != bool(block[0].prefix)):
-            yield block
-            block, rows = [], 0
-        block.append(question)
-        rows += len(question.rows)
-    if block:
-        yield block
-
-
-def _score_block(model: VisionLanguageModel, processor: Processor, block: Sequence[_Question]) -> list[Likelihoods]:
-    groups = list({question.group: question for question in block}.values())
-    places = {question.group: index for index, question in enumerate(groups)}
-    rows = [(places[question.group], row) for question in block for row in question.rows]
-    hidden = iter(_suffix_states(model, processor, groups, rows))
-    return [_read(model, question, [next(hidden) for _ in question.rows]) for question in block]
-
-
-def _suffix_states(
-    model: VisionLanguageModel,
-    processor: Processor,
-    groups: Sequence[_Question],
-    rows: Sequence[tuple[int, tuple[int, ...]]],
-) -> list[Tensor]:
-    """The last hidden states (S, D) of each row's suffix, read after its prefix."""
-    device = next(model.parameters()).device
-    suffixes = [torch.tensor(row) for _, row in rows]
-    ids_RS = pad_sequence(suffixes, batch_first=True).to(device)
-    lengths_R = torch.tensor([len(row) for _, row in rows], device=device)
-    seen_RS = (torch.arange(ids_RS.shape[1], device=device) < lengths_R[:, None]).long()
-    positions_RS = torch.arange(ids_RS.shape[1], device=device).expand_as(ids_RS)
-    cache = None
-    if groups[0].prefix:
-        prefix = _prefix_batch(processor, groups).to(device)
-        positions_GP = (prefix.attention_BT.cumsum(1) - 1).clamp(min=0)
-        cache = model.new_cache()
-        model.read(prefix, positions_BT=positions_GP, cache=cache)
-        of_R = torch.tensor([group for group, _ in rows], device=device)
-        cache.batch_select_indices(of_R)
-        positions_RS = positions_RS + prefix.attention_BT.sum(1)[of_R][:, None]
-        attention = torch.cat([prefix.attention_BT[of_R], seen_RS], dim=1)
-    else:
-        attention = seen_RS
-    hidden_RSD = model.read_on(ids_RS, attention, positions_BT=positions_RS, cache=cache)
-    return [hidden_RSD[index, : len(row)] for index, (_, row) in enumerate(rows)]
-
-
-def _read(model: VisionLanguageModel, question: _Question, hidden: Sequence[Tensor]) -> Likelihoods:
-    """Log-likelihoods of the options from the states of the question's rows, in float32."""
-    last = len(question.tail) - 1
-    if len(hidden) == 1:
-        words_V = model.language.head(hidden[0][last]).float().log_softmax(-1)
-        return Likelihoods(tuple(float(words_V[option[0]]) for option in question.options))
-    values = []
-    for option, states_SD in zip(question.options, hidden, strict=True):
-        words_LV = model.language.head(states_SD[last:]).float().log_softmax(-1)
-        values.append(float(words_LV.gather(1, torch.tensor(option, device=words_LV.device)[:, None]).sum()))
-    return Likelihoods(tuple(values))
-
-
-def _prefix_batch(processor: Processor, groups: Sequence[_Question]) -> Batch:
-    inputs = [
-        ModelInput(
-            group.id,
-            torch.tensor(group.prefix),
-            torch.zeros(len(group.prefix), dtype=torch.bool),
-            processor.pixels(group.images),
-        )
-        for group in groups
+        progress[numbers[question]].examples += 1
+    for block in read_forest(model, album, list(plan.sequences), image_id=processor.image_id):
+        done = _collect(model, block, plan.predictions, progress)
+        if done:
+            advance(done)
+    return [
+        Likelihoods(tuple(progress[numbers[question]].sums), tuple(map(len, question.options))) for question in asked
     ]
-    return pad(inputs, image_id=processor.image_id, left=True)
+
+
+def _question(album: Album, processor: Processor, example: Example) -> _Question:
+    options = tuple(tuple(processor.answer_ids(example, option)) for option in example.options)
+    return _Question(album.sequence(example), options)
+
+
+def _collect(
+    model: VisionLanguageModel,
+    block: Sequence[Tail],
+    predictions: Sequence[Sequence[_Prediction]],
+    progress: Sequence[_Progress],
+) -> int:
+    """Add what is predicted inside these nodes to its options; how many examples this completes."""
+    wanted: dict[tuple[int, int], list[_Prediction]] = {}
+    for row, tail in enumerate(block):
+        for sequence in tail.node.sequences:
+            for one in predictions[sequence]:
+                if tail.node.begin <= one.place < tail.node.end:
+                    wanted.setdefault((row, one.place - tail.node.begin), []).append(one)
+    done = 0
+    for start in range(0, len(wanted), PLACES_AT_ONCE):
+        places = list(wanted)[start : start + PLACES_AT_ONCE]
+        states_PD = torch.stack([block[row].hidden_SD[offset] for row, offset in places])
+        done += _add(model.language.head(states_PD), [wanted[place] for place in places], progress)
+    return done
+
+
+def _add(logits_PV: Tensor, wanted: Sequence[Sequence[_Prediction]], progress: Sequence[_Progress]) -> int:
+    logits_PV = logits_PV.float()
+    totals_P = logits_PV.logsumexp(-1)
+    flat = [(place, one) for place, predictions in enumerate(wanted) for one in predictions]
+    rows = torch.tensor([place for place, _ in flat], device=logits_PV.device)
+    tokens = torch.tensor([one.token for _, one in flat], device=logits_PV.device)
+    found = (logits_PV[rows, tokens] - totals_P[rows]).tolist()
+    done = 0
+    for value, (_, one) in zip(found, flat, strict=True):
+        state = progress[one.question]
+        assert math.isfinite(value) or value == -math.inf, "a model gave what is not a number"
+        state.sums[one.option] += value
+        state.left -= 1
+        if state.left == 0:
+            done += state.examples
+    return done

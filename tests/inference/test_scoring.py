@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmmed.data.collate import pad
-from mmmed.inference import scoring
+from mmmed.inference import reading
 from mmmed.inference.scoring import score_options
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import ModelInput, Processor
@@ -50,16 +50,18 @@ def many(examples: list[Example], make_example: Callable[..., Example]) -> list[
 
 
 @pytest.mark.parametrize("settings", [{}, {"vision": False}], ids=["images", "text alone"])
-@pytest.mark.parametrize("rows_at_once", [1, 4, 48])
+@pytest.mark.parametrize(("shortest", "tokens_at_once"), [(1, 1), (1, 4096), (16, 256), (999, 4096)])
 def test_likelihoods_equal_those_of_whole_sequences(
     make_model: MakeModel,
     make_processor: MakeProcessor,
     many: list[Example],
     settings: dict[str, bool],
-    rows_at_once: int,
+    shortest: int,
+    tokens_at_once: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scoring, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(reading, "SHORTEST_SHARED", shortest)
+    monkeypatch.setitem(reading.TOKENS_AT_ONCE, "cpu", tokens_at_once)
     model = make_model(initializer_range=0.3, **settings)
     processor = make_processor(model)
     for example, likelihoods in zip(many, score_options(model, processor, many), strict=True):

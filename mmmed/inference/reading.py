@@ -1,0 +1,272 @@
+"""A forest of token sequences read by a model, every shared stretch and every image once.
+
+Shape letters: R rows (nodes read together), S tokens of a row, G rows of a trunk, L tokens of a trunk, N images,
+K tokens per image, D language width, H key-value heads, C width of a head.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers.cache_utils import Cache, DynamicLayer
+
+from mmmed.inference.forest import SHORTEST_SHARED, Node, grow
+from mmmed.models.cross_attention import VisualCache
+from mmmed.models.fusion import splice
+from mmmed.models.vlm import Batch, VisionLanguageModel
+from mmmed.processing.processor import Processor
+from mmmed.records import Example, LazyImage
+
+TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32768}
+"""Tokens of one forward pass, by device; on CPUs more is no faster."""
+CACHED_AT_ONCE = {"cpu": 32768, "cuda": 262144}
+"""Tokens whose keys and values one forward pass may look at, over all its rows."""
+IMAGES_KEPT = 64
+
+
+class Tail(NamedTuple):
+    """What was read up to a node's last token: the last hidden states of the node, and where to go on from."""
+
+    node: Node
+    hidden_SD: Tensor
+    row: int
+    trunk: Trunk | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """Keys and values of rows that others go on from, and which of their places hold a token."""
+
+    cache: Cache
+    seen_GL: Tensor
+
+    @property
+    def length(self) -> int:
+        return self.seen_GL.shape[1]
+
+
+class Album:
+    """The images of a reading: each a number below zero inside token sequences, and its features, computed once.
+
+    Args:
+        model: Whose encoder looks at them.
+        processor: Decodes them as in training.
+    """
+
+    def __init__(self, model: VisionLanguageModel, processor: Processor) -> None:
+        self._model = model
+        self._processor = processor
+        self._images: dict[str, LazyImage] = {}
+        self._numbers: dict[str, int] = {}
+        self._names: list[str] = []
+        self._features: OrderedDict[str, Tensor] = OrderedDict()
+
+    def sequence(self, example: Example) -> tuple[int, ...]:
+        """Token ids of a question, each image's places filled with the image's own number."""
+        # Pixels are decoded when the image is looked at, and once for all questions about it.
+        ids = self._processor.question(example, pixels=self._processor.pixels(())).ids.tolist()
+        images = iter(example.images)
+        tokens, found, run = [], -1, 0
+        for token in ids:
+            if token != self._processor.image_id:
+                tokens.append(token)
+                continue
+            if run == 0:
+                found, run = self._number(next(images)), self._processor.tokens_per_image
+            run -= 1
+            tokens.append(found)
+        return tuple(tokens)
+
+    def images(self, tokens: Sequence[int]) -> list[LazyImage]:
+        """The images in a stretch of a sequence, in reading order."""
+        places = [token for token in tokens if token < 0]
+        return [self._images[self._names[-1 - token]] for token in places[:: max(1, self._processor.tokens_per_image)]]
+
+    def pixels(self, images: Sequence[LazyImage]) -> Tensor:
+        """The images as the encoder takes them (N, 3, height, width)."""
+        return self._processor.pixels(images).to(next(self._model.parameters()).device)
+
+    def features(self, images: Sequence[LazyImage]) -> Tensor:
+        """Features in the language model's space (N, K, D)."""
+        wanted = dict.fromkeys(image.name for image in images)
+        known = {name: self._features[name] for name in wanted if name in self._features}
+        if unknown := [name for name in wanted if name not in known]:
+            pixels_NCHW = self.pixels([self._images[name] for name in unknown])
+            known.update(zip(unknown, self._model.see(pixels_NCHW), strict=True))
+        for name in wanted:
+            self._features[name] = known[name]
+            self._features.move_to_end(name)
+        while len(self._features) > IMAGES_KEPT:
+            self._features.popitem(last=False)
+        return torch.stack([known[image.name] for image in images])
+
+    def _number(self, image: LazyImage) -> int:
+        if image.name not in self._numbers:
+            self._numbers[image.name] = -1 - len(self._names)
+            self._names.append(image.name)
+            self._images[image.name] = image
+        return self._numbers[image.name]
+
+
+def read_forest(
+    model: VisionLanguageModel,
+    album: Album,
+    sequences: Sequence[tuple[int, ...]],
+    *,
+    keep_tails: bool = False,
+    image_id: int,
+) -> Iterator[list[Tail]]:
+    """Read every sequence, shared stretches once; what was read comes block by block.
+
+    Args:
+        model: In evaluation mode.
+        album: That the sequences are made with.
+        sequences: Distinct ones.
+        keep_tails: Whether someone goes on from where sequences end, so that their keys and values are kept.
+        image_id: Token id of image places.
+    """
+    # Beside the text, or numbered by their place in it, images are all read in one go.
+    at_once = model.cross_attention is not None or model.order is not None
+    ends = [max((place + 1 for place, token in enumerate(one) if token < 0), default=0) for one in sequences]
+    forest = grow(sequences, shortest=SHORTEST_SHARED, whole_until=ends if at_once else None)
+    reader = _Reader(model, album, sequences, keep_tails=keep_tails, image_id=image_id)
+    yield from reader.visit([_Branch(node, 0) for node in forest], trunk=None)
+
+
+class _Branch(NamedTuple):
+    node: Node
+    parent: int
+    """Row of the trunk that it goes on from."""
+
+
+class _Reader:
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        album: Album,
+        sequences: Sequence[tuple[int, ...]],
+        *,
+        keep_tails: bool,
+        image_id: int,
+    ) -> None:
+        self.model, self.album, self.sequences = model, album, sequences
+        self.keep_tails, self.image_id = keep_tails, image_id
+        self.device = next(model.parameters()).device
+
+    def visit(self, branches: Sequence[_Branch], *, trunk: Trunk | None) -> Iterator[list[Tail]]:
+        for block in self._blocks(branches, before=trunk.length if trunk else 0):
+            is_kept = self.keep_tails or any(branch.node.children for branch in block)
+            hidden_RSD, grown = self._read(block, trunk, keep=is_kept)
+            yield [
+                Tail(branch.node, hidden_RSD[row, : len(branch.node)], row, grown) for row, branch in enumerate(block)
+            ]
+            following = [_Branch(child, row) for row, branch in enumerate(block) for child in branch.node.children]
+            yield from self.visit(following, trunk=grown)
+
+    def _blocks(self, branches: Sequence[_Branch], *, before: int) -> Iterator[list[_Branch]]:
+        """Rows of like length together, so that little is padded, as many as the device takes at once."""
+        block: list[_Branch] = []
+        for branch in sorted(branches, key=lambda one: len(one.node)):
+            rows, longest = len(block) + 1, len(branch.node)
+            kind = self.device.type if self.device.type in TOKENS_AT_ONCE else "cuda"
+            is_full = rows * longest > TOKENS_AT_ONCE[kind] or rows * (before + longest) > CACHED_AT_ONCE[kind]
+            if block and is_full:
+                yield block
+                block = []
+            block.append(branch)
+        if block:
+            yield block
+
+    def _read(self, block: Sequence[_Branch], trunk: Trunk | None, *, keep: bool) -> tuple[Tensor, Trunk | None]:
+        stretches = [self.sequences[node.sequences[0]][node.begin : node.end] for node, _ in block]
+        tokens_RS = pad_sequence([torch.tensor(one) for one in stretches], batch_first=True).to(self.device)
+        lengths_R = torch.tensor([len(one) for one in stretches], device=self.device)
+        begins_R = torch.tensor([node.begin for node, _ in block], device=self.device)
+        places_S = torch.arange(tokens_RS.shape[1], device=self.device)
+        seen_RS = (places_S < lengths_R[:, None]).long()
+        positions_RS = begins_R[:, None] + places_S
+        images = [image for stretch in stretches for image in self.album.images(stretch)]
+        # Nothing looks ahead, so that padding at the end needs no mask until someone goes on behind it.
+        attention = torch.ones_like(seen_RS)
+        cache = self.model.new_cache() if keep else None
+        before: Tensor | None = None
+        if trunk is not None:
+            of_R = torch.tensor([parent for _, parent in block], device=self.device)
+            before = trunk.seen_GL[of_R]
+            attention = torch.cat([before, attention], dim=1)
+            cache = _branch_off(self.model, trunk.cache, of_R, keep=keep)
+        hidden_RSD = self._forward(tokens_RS, attention, positions_RS, images=images, cache=cache)
+        if not keep or cache is None:
+            return hidden_RSD, None
+        return hidden_RSD, Trunk(cache, seen_RS if before is None else torch.cat([before, seen_RS], dim=1))
+
+    def _forward(
+        self,
+        tokens_RS: Tensor,
+        attention: Tensor,
+        positions_RS: Tensor,
+        *,
+        images: Sequence[LazyImage],
+        cache: Cache | None,
+    ) -> Tensor:
+        model = self.model
+        is_image_RS = tokens_RS < 0
+        ids_RS = tokens_RS.where(~is_image_RS, self.image_id)
+        if model.cross_attention is not None:
+            if attention.shape != ids_RS.shape:
+                return model.read_on(ids_RS, attention, positions_BT=positions_RS, cache=cache)
+            pixels_NCHW = self.album.pixels(images)
+            batch = Batch(ids_RS, attention, torch.zeros_like(is_image_RS), is_image_RS, pixels_NCHW)
+            return model.read(batch, positions_BT=positions_RS, cache=cache)
+        embeddings_RSD = model.language.embed(ids_RS)
+        if images:
+            features_NKD = self.album.features(images)
+            if model.order is not None:
+                features_NKD = model.order(features_NKD, is_image_RS, tokens=model.tokens_per_image)
+            embeddings_RSD = splice(embeddings_RSD, features_NKD, is_image_RS)
+        hidden_RSD: Tensor = model.language(embeddings_RSD, attention, positions_BT=positions_RS, cache=cache)
+        return hidden_RSD
+
+
+def _branch_off(model: VisionLanguageModel, trunk: Cache, of_R: Tensor, *, keep: bool) -> Cache:
+    """A cache for rows that go on from rows of a trunk, which stays as it is for others."""
+    cache = model.new_cache()
+    cache.layers = [
+        _BranchLayer(layer, of_R, keep=keep) if layer.get_seq_length() else DynamicLayer() for layer in trunk.layers
+    ]
+    if isinstance(cache, VisualCache) and isinstance(trunk, VisualCache) and trunk.visual is not None:
+        cache.visual = trunk.visual.select(of_R)
+    return cache
+
+
+class _BranchLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of the trunk's rows (G, H, L, C), copied once when a layer is read, and let go unless kept."""
+
+    def __init__(self, trunk: Any, of_R: Tensor, *, keep: bool) -> None:
+        super().__init__()
+        self.keys, self.values = trunk.keys, trunk.values
+        self.dtype, self.device = trunk.keys.dtype, trunk.keys.device
+        self.is_initialized = True
+        self._of_R = of_R
+        self._keep = keep
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *arguments: Any, **settings: Any
+    ) -> tuple[Tensor, Tensor]:
+        keys = torch.cat([_rows(self.keys, self._of_R), key_states], dim=-2)
+        values = torch.cat([_rows(self.values, self._of_R), value_states], dim=-2)
+        if self._keep:
+            self.keys, self.values = keys, values
+        return keys, values
+
+
+def _rows(states_GHLC: Tensor, of_R: Tensor) -> Tensor:
+    if len(states_GHLC) == 1:
+        return states_GHLC.expand(len(of_R), -1, -1, -1)
+    return states_GHLC[of_R]
