@@ -125,7 +125,7 @@ class Answer:
 
     Args:
         text: The chosen option or the generated text.
-        options: Probability of each option (sums to 1), empty for free text.
+        options: Probability of each option (sums to 1, or to less where some samples named none), empty for free text.
     """
 
     text: str

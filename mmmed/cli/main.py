@@ -57,7 +57,7 @@ COMMANDS: dict[str, Command] = {
     "fit": Command("mmmed.cli.training:main", "train a model from a configuration", parses_itself=True),
     "validate": Command("mmmed.cli.training:main", "one pass over the validation split", parses_itself=True),
     "test": Command("mmmed.cli.training:main", "one pass over the test split", parses_itself=True),
-    "evaluate": Command("mmmed.cli.commands:evaluate", "score a checkpoint on a task"),
+    "evaluate": Command("mmmed.cli.evaluate:evaluate", "score a model on tasks", flags=("chat",)),
     "zero_shot": Command(
         "mmmed.cli.zero_shot:zero_shot", "score a contrastive checkpoint: prompts, retrieval, linear probe"
     ),

@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mmmed.errors import ConfigError
 from mmmed.evaluation.predictions import Prediction
+from mmmed.inference.asking import Answerer, Asking, answer
 from mmmed.inference.session import Session
 from mmmed.records import Answer, Example
 
@@ -18,34 +19,30 @@ Advance = Callable[[int], object]
 
 
 def predict(
-    session: Session,
+    answerer: Answerer,
     asked: Sequence[Example],
     *,
     seen: Sequence[Example],
     arm: str,
     task: str,
-    max_new_tokens: int,
+    asking: Asking,
+    pool: Sequence[Example] = (),
     advance: Advance,
 ) -> list[Prediction]:
     """Let a model answer.
 
     Args:
-        session: The model.
+        answerer: The model.
         asked: The questions as they are, which the predictions describe.
         seen: The same questions as the model sees them, under a control or not.
         arm: Name of the arm.
         task: Name of the task.
-        max_new_tokens: Longest free-text answer.
+        asking: How the questions are put.
+        pool: What shots are taken from.
         advance: Told how many questions are done since the last call.
     """
-    closed = [index for index, example in enumerate(seen) if example.options]
-    open_ended = [index for index, example in enumerate(seen) if not example.options]
-    answers: dict[int, Answer] = {}
-    chosen = session.choose([seen[index] for index in closed], advance=advance)
-    written = session.write([seen[index] for index in open_ended], max_new_tokens=max_new_tokens, advance=advance)
-    answers.update(zip(closed, chosen, strict=True))
-    answers.update(zip(open_ended, written, strict=True))
-    return [prediction(example, answers[index], arm=arm, task=task) for index, example in enumerate(asked)]
+    answers = answer(answerer, seen, asking, pool=pool, advance=advance)
+    return [prediction(example, one, arm=arm, task=task) for example, one in zip(asked, answers, strict=True)]
 
 
 def can_probe(session: Session, asked: Sequence[Example]) -> bool:

@@ -7,7 +7,7 @@ trained yet, asks what is not answered yet, compares and writes the report; afte
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from mmmed.evaluation.predictions import Prediction, read_jsonl, write_jsonl
 from mmmed.evaluation.task import Task, load_task
 from mmmed.evaluation.text_classifier import ARM as TEXT_CLASSIFIER
 from mmmed.evaluation.text_classifier import ReadingArm, answer_by_reading, can_read, load_reading_arm, reading_arm_file
+from mmmed.inference.asking import Answerer
 from mmmed.inference.session import Session, open_session
 from mmmed.page.files import replace_text
 from mmmed.records import Example
@@ -168,7 +169,7 @@ def tasks_by_name(files: Sequence[str | Path]) -> dict[str, Task]:
 
 def ask(
     task: Task,
-    sessions: dict[str, Session],
+    sessions: Mapping[str, Answerer],
     *,
     keys: dict[str, str],
     baselines: Sequence[str],
@@ -188,7 +189,8 @@ def ask(
     asked = task.examples()
     if task.audit.checked:
         task.audit.write(output / task.name / "privacy.jsonl")
-    questions = f"{data_hash(asked)} {task.version} {task.max_new_tokens}"
+    asking, pool = task.asking(), task.pool()
+    questions = f"{data_hash(asked)} {task.version} {asking} {data_hash(pool)}"
     answers: dict[str, list[Prediction]] = {}
 
     def kept(arm: str, key: str, answer: Answers) -> None:
@@ -200,9 +202,9 @@ def ask(
             answers[arm] = answer(progress.update)
         write_jsonl(path, answers[arm])
 
-    def model(session: Session, seen: Sequence[Example], arm: str) -> Answers:
+    def model(session: Answerer, seen: Sequence[Example], arm: str) -> Answers:
         return lambda advance: predict(
-            session, asked, seen=seen, arm=arm, task=task.name, max_new_tokens=task.max_new_tokens, advance=advance
+            session, asked, seen=seen, arm=arm, task=task.name, asking=asking, pool=pool, advance=advance
         )
 
     for arm, session in sessions.items():
@@ -213,12 +215,13 @@ def ask(
         # Asks no model, so it is made anew from whatever was trained on.
         answers["majority"] = majority(answers[MAIN], training=task.training_answers())
         write_jsonl(output / task.name / "majority.jsonl", answers["majority"])
-    if "linear_probe" in baselines and can_probe(sessions[MAIN], asked):
+    probed = sessions[MAIN]
+    if "linear_probe" in baselines and isinstance(probed, Session) and can_probe(probed, asked):
         training = task.training()
         kept(
             "linear_probe",
             f"linear_probe{keys[MAIN]}{data_hash(training)}",
-            lambda advance: linear_probe(sessions[MAIN], training, asked, task=task.name, advance=advance),
+            lambda advance: linear_probe(probed, training, asked, task=task.name, advance=advance),
         )
     texts = [one for one in task.training() if one.options] if reader is not None and can_read(asked) else []
     if reader is not None and texts:

@@ -16,6 +16,11 @@ from mmmed.data.deidentify.privacy import DEFAULT_PRIVACY, Privacy, guarded_once
 from mmmed.data.source import Records, Source, decodable, read
 from mmmed.data.splits import uniform
 from mmmed.errors import ConfigError, DataError, did_you_mean
+from mmmed.inference.asking import Asking, Strategy
+from mmmed.inference.generation import Decoding
+from mmmed.inference.prompting import AnswerForm, Form
+from mmmed.inference.scoring import Length, Rule
+from mmmed.inference.shots import Choice, Shots
 from mmmed.records import Example, Quarantined, Split
 
 Described = TypeVar("Described")
@@ -35,8 +40,26 @@ class Task:
         topics: Topics that are asked; None asks all.
         split: Which split is asked.
         limit: Most examples, None for all; whole patients, drawn by a hash of the patient.
-        max_new_tokens: Longest free-text answer.
+        max_new_tokens: Longest free-text answer, or longest chain of thought.
+        prompt: The user's words, with ``{question}`` for what the source asks and ``{options}`` for the options.
+        answer: Whether options are answered by their text or by their letter.
+        instruction: Stands before the first words of the conversation.
+        shots: Examples before each question.
+        shot_choice: "fixed" (the same for all), "random" (drawn for each question) or "nearest" (the most alike).
+        shot_split: Split that shots are taken from; in the asked one, a question's own patient is left out.
+        seed: Changes which shots are drawn, and what is sampled.
+        strategy: "direct", "chain_of_thought" or "self_consistency".
+        samples: How often "self_consistency" asks.
+        temperature: Of written answers; 0 takes the likeliest words.
+        stop: Texts that end a written answer.
+        length: What likelihoods are divided by: "none", "tokens", "characters" or "bytes".
+        calibrated: Whether what the model would say without a question is subtracted.
+        scorer: The metric that the task is decided by; unless given, balanced accuracy where questions are closed,
+            and token F1 where they are open.
         privacy: How a source that may hold identifiers is made safe, as it was for training; null asks it as it is.
+
+    Raises:
+        ConfigError: The settings of prompt, shots, strategy or decoding do not go together.
     """
 
     name: str
@@ -46,8 +69,49 @@ class Task:
     split: Split = "test"
     limit: int | None = None
     max_new_tokens: int = 64
+    prompt: str = "{question}"
+    answer: AnswerForm = "text"
+    instruction: str = ""
+    shots: int = 0
+    shot_choice: Choice = "fixed"
+    shot_split: Split = "train"
+    seed: int = 0
+    strategy: Strategy = "direct"
+    samples: int = 1
+    temperature: float = 0.0
+    stop: list[str] = field(default_factory=list)
+    length: Length = "none"
+    calibrated: bool = False
+    scorer: str | None = None
     privacy: Privacy | None = DEFAULT_PRIVACY
     audit: Audit = field(default_factory=Audit, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.asking()
+
+    def asking(self) -> Asking:
+        """How the questions are put and answered."""
+        return Asking(
+            form=Form(prompt=self.prompt, answer=self.answer, instruction=self.instruction),
+            shots=Shots(count=self.shots, choice=self.shot_choice, seed=self.seed),
+            strategy=self.strategy,
+            samples=self.samples,
+            rule=Rule(length=self.length, calibrated=self.calibrated),
+            decoding=Decoding(
+                max_new_tokens=self.max_new_tokens,
+                stop=tuple(self.stop),
+                temperature=self.temperature,
+                seed=self.seed,
+            ),
+        )
+
+    def pool(self) -> list[Example]:
+        """What shots are taken from; nothing where there are none to take.
+
+        Raises:
+            DataError: The split has no examples.
+        """
+        return decodable(self._of_topics(self.shot_split)).examples if self.shots else []
 
     def examples(self) -> list[Example]:
         """The questions, closed ones and open ones, in the order of the source.
@@ -77,8 +141,9 @@ class Task:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics of closed questions, or of free text."""
-        return CLOSED_METRICS if self.is_closed else OPEN_METRICS
+        """Metrics of closed questions, or of free text; the task's scorer is among them."""
+        usual = CLOSED_METRICS if self.is_closed else OPEN_METRICS
+        return usual if self.scorer is None or self.scorer in usual else (self.scorer, *usual)
 
     @property
     def is_closed(self) -> bool:

@@ -194,7 +194,7 @@ class _Reader:
         images = [image for stretch in stretches for image in self.album.images(stretch)]
         # Nothing looks ahead, so that padding at the end needs no mask until someone goes on behind it.
         attention = torch.ones_like(seen_RS)
-        cache = self.model.new_cache() if keep else None
+        cache: Cache | None = self.model.new_cache() if keep else None
         before: Tensor | None = None
         if trunk is not None:
             of_R = torch.tensor([parent for _, parent in block], device=self.device)
@@ -237,19 +237,18 @@ class _Reader:
 def _branch_off(model: VisionLanguageModel, trunk: Cache, of_R: Tensor, *, keep: bool) -> Cache:
     """A cache for rows that go on from rows of a trunk, which stays as it is for others."""
     cache = model.new_cache()
-    cache.layers = [
-        _BranchLayer(layer, of_R, keep=keep) if layer.get_seq_length() else DynamicLayer() for layer in trunk.layers
-    ]
+    layers: list[Any] = trunk.layers
+    cache.layers = [_BranchLayer(layer, of_R, keep=keep) for layer in layers]
     if isinstance(cache, VisualCache) and isinstance(trunk, VisualCache) and trunk.visual is not None:
         cache.visual = trunk.visual.select(of_R)
     return cache
 
 
-class _BranchLayer(DynamicLayer):  # type: ignore[misc]
+class _BranchLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values of the trunk's rows (G, H, L, C), copied once when a layer is read, and let go unless kept."""
 
     def __init__(self, trunk: Any, of_R: Tensor, *, keep: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.keys, self.values = trunk.keys, trunk.values
         self.dtype, self.device = trunk.keys.dtype, trunk.keys.device
         self.is_initialized = True
@@ -259,6 +258,7 @@ class _BranchLayer(DynamicLayer):  # type: ignore[misc]
     def update(
         self, key_states: Tensor, value_states: Tensor, *arguments: Any, **settings: Any
     ) -> tuple[Tensor, Tensor]:
+        assert self.keys is not None and self.values is not None, "a trunk was read"
         keys = torch.cat([_rows(self.keys, self._of_R), key_states], dim=-2)
         values = torch.cat([_rows(self.values, self._of_R), value_states], dim=-2)
         if self._keep:

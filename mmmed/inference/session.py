@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+import xxhash
 from transformers import TextIteratorStreamer
 
 from mmmed.data.collate import pad
 from mmmed.errors import CheckpointError
-from mmmed.inference.scoring import score_options
+from mmmed.inference.generation import Decoding, generate
+from mmmed.inference.scoring import Rule, score_options
 from mmmed.models.folder import load
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
@@ -38,29 +40,62 @@ class Session:
         self.processor = processor
         self.batch_size = batch_size
 
-    def choose(self, examples: Sequence[Example], *, advance: Advance = lambda count: None) -> list[Answer]:
-        """Answer closed questions by the likelihood of their options."""
+    def identity(self) -> str:
+        """A digest of the weights and of how questions are put: what answers are kept under."""
+        hashed = xxhash.xxh3_128()
+        for name, tensor in self.model.state_dict().items():
+            hashed.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            hashed.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        processor = self.processor
+        settings = (processor.prompt.tokenizer.chat_template, processor.system, processor.transform)
+        hashed.update(repr(settings).encode())
+        return hashed.hexdigest()
+
+    def choose(
+        self,
+        examples: Sequence[Example],
+        *,
+        rule: Rule | None = None,
+        unasked: Sequence[Example] | None = None,
+        advance: Advance = lambda count: None,
+    ) -> list[Answer]:
+        """Answer closed questions by the likelihood of their options.
+
+        Args:
+            examples: Closed questions.
+            rule: How likelihoods become a choice; by their sums unless given.
+            unasked: Each question without its content, for a calibrated rule.
+            advance: Told how many examples are done since the last call.
+        """
+        rule = rule or Rule()
         scores = score_options(self.model, self.processor, examples, advance=advance)
+        priors = score_options(self.model, self.processor, unasked) if unasked is not None else [None] * len(scores)
         answers = []
-        for example, likelihoods in zip(examples, scores, strict=True):
-            probabilities = torch.tensor(likelihoods.values, dtype=torch.float64).softmax(0).tolist()
+        for example, likelihoods, prior in zip(examples, scores, priors, strict=True):
+            values = rule.values(likelihoods, example.options, prior=prior)
+            probabilities = torch.tensor(values, dtype=torch.float64).softmax(0).tolist()
             options = dict(zip(example.options, probabilities, strict=True))
             answers.append(Answer(text=max(options, key=options.__getitem__), options=options))
         return answers
 
     def write(
-        self, examples: Sequence[Example], *, max_new_tokens: int = 64, advance: Advance = lambda count: None
+        self,
+        examples: Sequence[Example],
+        *,
+        max_new_tokens: int = 64,
+        decoding: Decoding | None = None,
+        advance: Advance = lambda count: None,
     ) -> list[Answer]:
-        """Answer in free text, greedily."""
-        answers: list[Answer] = []
-        for start in range(0, len(examples), self.batch_size):
-            inputs = [self.processor.question(one) for one in examples[start : start + self.batch_size]]
-            batch = pad(inputs, image_id=self.processor.image_id, left=True).to(self.device)
-            ids = self.model.generate(batch, max_new_tokens=max_new_tokens)
-            texts = self.processor.prompt.tokenizer.batch_decode(ids, skip_special_tokens=True)
-            answers.extend(Answer(text=text.strip()) for text in texts)
-            advance(len(inputs))
-        return answers
+        """Answer in free text, greedily unless `decoding` says otherwise (which then holds for the length too)."""
+        texts = generate(
+            self.model,
+            self.processor,
+            examples,
+            decoding=decoding or Decoding(max_new_tokens=max_new_tokens),
+            batch_size=self.batch_size,
+            advance=advance,
+        )
+        return [Answer(text=text) for text in texts]
 
     def stream(self, example: Example, *, max_new_tokens: int = 256) -> Iterator[str]:
         """Answer one question, word by word; what goes wrong while it is generated is raised here."""

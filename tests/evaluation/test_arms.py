@@ -13,10 +13,15 @@ from PIL import Image
 from mmmed.errors import ConfigError
 from mmmed.evaluation.arms import linear_probe, predict
 from mmmed.evaluation.controls import blank
+from mmmed.inference.asking import Asking
+from mmmed.inference.generation import Decoding
 from mmmed.records import Example
 
 if TYPE_CHECKING:
     from mmmed.inference.session import Session
+
+
+BRIEF = Asking(decoding=Decoding(max_new_tokens=3))
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def test_closed_and_open_questions_are_answered_in_their_places(session: Session
         seen=examples,
         arm="vlm",
         task="t",
-        max_new_tokens=3,
+        asking=BRIEF,
         advance=lambda count: done.append(count),
     )
     assert [one.id for one in answers] == [f"phantom:{one.id}" for one in examples]
@@ -77,7 +82,7 @@ def test_closed_and_open_questions_are_answered_in_their_places(session: Session
 
 
 def test_predictions_describe_what_was_asked_and_not_what_was_seen(session: Session, examples: list[Example]) -> None:
-    settings: dict[str, Any] = {"task": "t", "max_new_tokens": 3, "advance": lambda count: None}
+    settings: dict[str, Any] = {"task": "t", "asking": BRIEF, "advance": lambda count: None}
     plain = predict(session, examples, seen=examples, arm="vlm", **settings)
     control = predict(session, examples, seen=blank(examples), arm="blank", **settings)
     assert [one.images for one in control] == [one.images for one in plain]

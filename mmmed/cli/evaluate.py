@@ -1,0 +1,142 @@
+"""The command that scores a model on tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mmmed.errors import ConfigError
+from mmmed.evaluation.compare import Row, primary_metrics, write_results
+from mmmed.evaluation.controls import CONTROLS
+from mmmed.evaluation.experiment import MAIN, ask, compare_all, tasks_by_name
+from mmmed.evaluation.task import Task
+from mmmed.inference.asking import Answerer, Strategy
+from mmmed.inference.endpoint import Endpoint
+from mmmed.inference.loading import load
+from mmmed.inference.prompting import AnswerForm
+from mmmed.inference.shots import Choice
+
+MAJORITY = "majority"
+_HEADINGS = ("task", "arm", "n", "metric", "value", "95 % interval", "majority", "unparsed")
+
+
+def evaluate(
+    checkpoint: str,
+    tasks: str,
+    output: str = "outputs/evaluation",
+    controls: bool = True,
+    limit: int | None = None,
+    model: str = "",
+    chat: bool = False,
+    answer: AnswerForm | None = None,
+    shots: int | None = None,
+    shot_choice: Choice | None = None,
+    strategy: Strategy | None = None,
+    samples: int | None = None,
+    temperature: float | None = None,
+    max_new_tokens: int | None = None,
+    seed: int | None = None,
+) -> None:
+    """Score a model on tasks, against its image controls and the majority answer.
+
+    What is answered is kept: the same weights are not asked the same questions twice, also after a stop.
+
+    Args:
+        checkpoint: Folder of a run or its `model` folder; a LLaVA or any causal language model of transformers, by
+            folder, by hub name, or by a name of `mmmed weights list`; or the address of an OpenAI-compatible endpoint,
+            such as http://localhost:8000/v1, to which questions and images are then sent.
+        tasks: Task files, or names of files in configs/task, separated by commas; a name that several files begin
+            with, such as vqa_rad, stands for all of them.
+        output: Folder of predictions and results.json.
+        controls: Ask a model that sees again with the image blank, shuffled, replaced by noise and absent.
+        limit: Most examples of each task, of whole patients.
+        model: Name of the model at an endpoint.
+        chat: Put questions to a plain language model in its tokenizer's chat template.
+        answer: In the place of the tasks' own: text or letters.
+        shots: In the place of the tasks' own: examples before each question.
+        shot_choice: In the place of the tasks' own: fixed, random or nearest.
+        strategy: In the place of the tasks' own: direct, chain_of_thought or self_consistency.
+        samples: In the place of the tasks' own: how often self_consistency asks.
+        temperature: In the place of the tasks' own: of written answers.
+        max_new_tokens: In the place of the tasks' own: longest written answer.
+        seed: In the place of the tasks' own: what shots are drawn and answers sampled by.
+    """
+    loaded = tasks_by_name([file for name in tasks.split(",") if name.strip() for file in _task_files(name.strip())])
+    if not loaded:
+        raise ConfigError("--tasks names no task; the tasks of the project are in configs/task/")
+    given: dict[str, Any] = {
+        "limit": limit,
+        "answer": answer,
+        "shots": shots,
+        "shot_choice": shot_choice,
+        "strategy": strategy,
+        "samples": samples,
+        "temperature": temperature,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    loaded = {name: replace(task, **changes) for name, task in loaded.items()}
+    answerer, identity, sees = _open(checkpoint, model=model, chat=chat)
+
+    def baselines(task: Task) -> list[str]:
+        has_images = controls and sees and any(example.images for example in task.examples())
+        return [MAJORITY, *(CONTROLS if has_images else [])]
+
+    predictions = {
+        name: ask(task, {MAIN: answerer}, keys={MAIN: identity}, baselines=baselines(task), output=_folder(output))
+        for name, task in loaded.items()
+    }
+    rows = compare_all(predictions, loaded)
+    write_results(Path(output) / "results.json", rows)
+    print("\n".join(table(rows, loaded)))
+    print(f"results     {Path(output) / 'results.json'}")
+
+
+def table(rows: Sequence[Row], tasks: Mapping[str, Task]) -> list[str]:
+    """Lines of a table: every arm's deciding figure on every task, beside the majority's and the unparsed share."""
+    alone = {(row.task, row.arm, row.metric): row for row in rows if row.baseline is None}
+    primary = primary_metrics(rows)
+    cells = [_HEADINGS]
+    for task, arm in dict.fromkeys((row.task, row.arm) for row in rows if row.arm != MAJORITY):
+        metric = tasks[task].scorer or primary[task]
+        row = alone[task, arm, metric]
+        cells.append(
+            (
+                task,
+                arm,
+                str(row.n),
+                metric,
+                f"{row.value:.3f}",
+                f"{row.low:.3f} to {row.high:.3f}",
+                f"{alone[task, MAJORITY, metric].value:.3f}",
+                f"{alone[task, arm, 'unparsed'].value:.3f}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+
+
+def _open(checkpoint: str, *, model: str, chat: bool) -> tuple[Answerer, str, bool]:
+    """Who is asked, what its answers are kept under, and whether it sees."""
+    if checkpoint.startswith(("http://", "https://")):
+        if chat:
+            raise ConfigError("--chat is for language models on this machine; an endpoint always takes a chat")
+        return Endpoint(url=checkpoint, model=model), f"{checkpoint} {model}", True
+    if model:
+        raise ConfigError(f"--model {model!r} names a model at an endpoint, and {checkpoint} is none; drop it")
+    session = load(checkpoint, chat=chat)
+    return session, session.identity(), session.model.vision is not None
+
+
+def _folder(output: str) -> Path:
+    return Path(output) / "predictions"
+
+
+def _task_files(name: str) -> list[Path]:
+    if Path(name).suffix == ".yaml":
+        return [Path(name)]
+    file = Path("configs/task") / f"{name}.yaml"
+    return [file] if file.is_file() else sorted(file.parent.glob(f"{name}_*.yaml")) or [file]
