@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(checkpoint: str | Path, *, device: str | None = None) -> Session:
-    """Open a model to ask it: a folder of ours, a LLaVA of another project, or a hub id; see `mmmed.inference.loading`.
+def load(checkpoint: str | Path, *, device: str | None = None, chat: bool = False) -> Session:
+    """Open a model to ask it: ours, a LLaVA of another project, or a language model; see `mmmed.inference.loading`.
 
     Args:
-        checkpoint: Path or hub id.
+        checkpoint: Path, hub id, or name of `mmmed weights list`.
         device: Where to compute; None takes a GPU where there is one.
+        chat: Put questions to a plain language model in its tokenizer's chat template.
     """
     # Imported here, so that `import mmmed` stays light.
     from mmmed.inference.loading import load as open_checkpoint
 
-    return open_checkpoint(checkpoint, device=device)
+    return open_checkpoint(checkpoint, device=device, chat=chat)

@@ -16,6 +16,7 @@ from mmmed.inference.asking import Answerer, Strategy
 from mmmed.inference.endpoint import Endpoint
 from mmmed.inference.loading import load
 from mmmed.inference.prompting import AnswerForm
+from mmmed.inference.retrieval import recall
 from mmmed.inference.shots import Choice
 
 MAJORITY = "majority"
@@ -92,6 +93,11 @@ def evaluate(
     rows = compare_all(predictions, loaded)
     write_results(Path(output) / "results.json", rows)
     print("\n".join(table(rows, loaded)))
+    for task in loaded.values():
+        if task.index is not None:
+            asked = task.examples()
+            share = recall(task.retrieved(asked) or [], [f"{one.source}:{one.id}" for one in asked])
+            print(f"{task.name}: the question's own passage is among the {task.passages} retrieved for {share:.3f}")
     print(f"results     {Path(output) / 'results.json'}")
 
 

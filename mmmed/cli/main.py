@@ -58,6 +58,7 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("mmmed.cli.training:main", "one pass over the validation split", parses_itself=True),
     "test": Command("mmmed.cli.training:main", "one pass over the test split", parses_itself=True),
     "evaluate": Command("mmmed.cli.evaluate:evaluate", "score a model on tasks", flags=("chat",)),
+    "index": Command("mmmed.cli.index:index", "make passages searchable, for tasks that retrieve"),
     "zero_shot": Command(
         "mmmed.cli.zero_shot:zero_shot", "score a contrastive checkpoint: prompts, retrieval, linear probe"
     ),

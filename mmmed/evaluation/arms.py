@@ -27,6 +27,7 @@ def predict(
     task: str,
     asking: Asking,
     pool: Sequence[Example] = (),
+    passages: Sequence[str] | None = None,
     advance: Advance,
 ) -> list[Prediction]:
     """Let a model answer.
@@ -39,9 +40,10 @@ def predict(
         task: Name of the task.
         asking: How the questions are put.
         pool: What shots are taken from.
+        passages: What was retrieved for each question.
         advance: Told how many questions are done since the last call.
     """
-    answers = answer(answerer, seen, asking, pool=pool, advance=advance)
+    answers = answer(answerer, seen, asking, pool=pool, passages=passages, advance=advance)
     return [prediction(example, one, arm=arm, task=task) for example, one in zip(asked, answers, strict=True)]
 
 

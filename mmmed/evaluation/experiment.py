@@ -18,11 +18,12 @@ from mmmed.errors import ConfigError, did_you_mean
 from mmmed.evaluation.arms import Advance, can_probe, linear_probe, predict
 from mmmed.evaluation.compare import Row, adjust, compare, majority, write_results
 from mmmed.evaluation.controls import CONTROLS, FLOORS, control_named
-from mmmed.evaluation.predictions import Prediction, read_jsonl, write_jsonl
+from mmmed.evaluation.predictions import Prediction, read_jsonl, write_found, write_jsonl
 from mmmed.evaluation.task import Task, load_task
 from mmmed.evaluation.text_classifier import ARM as TEXT_CLASSIFIER
 from mmmed.evaluation.text_classifier import ReadingArm, answer_by_reading, can_read, load_reading_arm, reading_arm_file
 from mmmed.inference.asking import Answerer
+from mmmed.inference.retrieval import cited
 from mmmed.inference.session import Session, open_session
 from mmmed.page.files import replace_text
 from mmmed.records import Example
@@ -189,8 +190,11 @@ def ask(
     asked = task.examples()
     if task.audit.checked:
         task.audit.write(output / task.name / "privacy.jsonl")
-    asking, pool = task.asking(), task.pool()
-    questions = f"{data_hash(asked)} {task.version} {asking} {data_hash(pool)}"
+    asking, pool, found = task.asking(), task.pool(), task.retrieved(asked)
+    passages = [cited(one) for one in found] if found is not None else None
+    questions = f"{data_hash(asked)} {task.version} {asking} {data_hash(pool)} {passages}"
+    if found is not None:
+        write_found(output / task.name / "retrieved.jsonl", asked, found)
     answers: dict[str, list[Prediction]] = {}
 
     def kept(arm: str, key: str, answer: Answers) -> None:
@@ -204,7 +208,15 @@ def ask(
 
     def model(session: Answerer, seen: Sequence[Example], arm: str) -> Answers:
         return lambda advance: predict(
-            session, asked, seen=seen, arm=arm, task=task.name, asking=asking, pool=pool, advance=advance
+            session,
+            asked,
+            seen=seen,
+            arm=arm,
+            task=task.name,
+            asking=asking,
+            pool=pool,
+            passages=passages,
+            advance=advance,
         )
 
     for arm, session in sessions.items():

@@ -5,13 +5,15 @@ the model again.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import NoReturn
 
 from mmmed.errors import DataError
+from mmmed.inference.retrieval import Found
 from mmmed.page.files import replace_text
+from mmmed.records import Example
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,18 @@ def write_jsonl(path: Path, predictions: Iterable[Prediction]) -> None:
         OutputError: The folder cannot be written to.
     """
     replace_text(path, "".join(_line(prediction) for prediction in predictions))
+
+
+def write_found(path: Path, asked: Sequence[Example], found: Sequence[Sequence[Found]]) -> None:
+    """Keep which passages were retrieved for which question, by id and score, one JSON object a line."""
+    lines = [
+        {
+            "id": f"{example.source}:{example.id}",
+            "passages": [{"id": one.passage.id, "score": round(one.score, 6)} for one in ranked],
+        }
+        for example, ranked in zip(asked, found, strict=True)
+    ]
+    replace_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def read_jsonl(path: Path) -> list[Prediction]:

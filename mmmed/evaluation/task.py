@@ -1,7 +1,7 @@
 """What a model is asked: a versioned YAML file that names a data set, its questions and the metrics."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,10 @@ from mmmed.errors import ConfigError, DataError, did_you_mean
 from mmmed.inference.asking import Asking, Strategy
 from mmmed.inference.generation import Decoding
 from mmmed.inference.prompting import AnswerForm, Form
+from mmmed.inference.retrieval import Found, Method, read_index
 from mmmed.inference.scoring import Length, Rule
 from mmmed.inference.shots import Choice, Shots
+from mmmed.inference.vectors import text_vectors
 from mmmed.records import Example, Quarantined, Split
 
 Described = TypeVar("Described")
@@ -54,12 +56,16 @@ class Task:
         stop: Texts that end a written answer.
         length: What likelihoods are divided by: "none", "tokens", "characters" or "bytes".
         calibrated: Whether what the model would say without a question is subtracted.
+        index: Folder of an index (`mmmed index`) that passages are retrieved from for ``{passages}`` in the prompt.
+        retriever: "bm25", "dense" or "hybrid".
+        passages: Most passages for each question.
+        encoder: Of the index's vectors, for "dense" and "hybrid".
         scorer: The metric that the task is decided by; unless given, balanced accuracy where questions are closed,
             and token F1 where they are open.
         privacy: How a source that may hold identifiers is made safe, as it was for training; null asks it as it is.
 
     Raises:
-        ConfigError: The settings of prompt, shots, strategy or decoding do not go together.
+        ConfigError: The settings of prompt, shots, strategy, decoding or retrieval do not go together.
     """
 
     name: str
@@ -82,12 +88,22 @@ class Task:
     stop: list[str] = field(default_factory=list)
     length: Length = "none"
     calibrated: bool = False
+    index: str | None = None
+    retriever: Method = "bm25"
+    passages: int = 3
+    encoder: str | None = None
     scorer: str | None = None
     privacy: Privacy | None = DEFAULT_PRIVACY
     audit: Audit = field(default_factory=Audit, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.asking()
+        if (self.index is None) == ("{passages}" in self.prompt):
+            raise ConfigError(
+                f"task {self.name}: {{passages}} in the prompt and an index to retrieve them from go together"
+            )
+        if self.index is not None and self.passages < 1:
+            raise ConfigError(f"task {self.name}: passages is {self.passages}; expected 1 or more")
 
     def asking(self) -> Asking:
         """How the questions are put and answered."""
@@ -112,6 +128,19 @@ class Task:
             DataError: The split has no examples.
         """
         return decodable(self._of_topics(self.shot_split)).examples if self.shots else []
+
+    def retrieved(self, asked: Sequence[Example]) -> list[list[Found]] | None:
+        """The passages found for each question, the best first, or None where none are asked for.
+
+        Raises:
+            DataError: There is no index.
+            ConfigError: It has no vectors for the method.
+        """
+        if self.index is None:
+            return None
+        encode = text_vectors(self.encoder) if self.encoder is not None else None
+        index = read_index(Path(self.index), method=self.retriever, encode=encode)
+        return [index.search(example.question, count=self.passages) for example in asked]
 
     def examples(self) -> list[Example]:
         """The questions, closed ones and open ones, in the order of the source.

@@ -25,6 +25,10 @@ from mmmed.records import Example, LazyImage
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32768}
 """Tokens of one forward pass, by device; on CPUs more is no faster."""
+TOKENS_AT_LEAST = {"cpu": 160, "cuda": 8192}
+"""Tokens from which on a forward pass is as fast per token as it gets: longer rows then wait for the next one."""
+PADDED_AT_MOST = 0.12
+"""Share of padding that rows of unlike length may cost."""
 CACHED_AT_ONCE = {"cpu": 32768, "cuda": 262144}
 """Tokens whose keys and values one forward pass may look at, over all its rows."""
 IMAGES_KEPT = 64
@@ -171,15 +175,19 @@ class _Reader:
 
     def _blocks(self, branches: Sequence[_Branch], *, before: int) -> Iterator[list[_Branch]]:
         """Rows of like length together, so that little is padded, as many as the device takes at once."""
+        kind = self.device.type if self.device.type in TOKENS_AT_ONCE else "cuda"
         block: list[_Branch] = []
+        held = 0
         for branch in sorted(branches, key=lambda one: len(one.node)):
             rows, longest = len(block) + 1, len(branch.node)
-            kind = self.device.type if self.device.type in TOKENS_AT_ONCE else "cuda"
+            padded = rows * longest - held - longest
             is_full = rows * longest > TOKENS_AT_ONCE[kind] or rows * (before + longest) > CACHED_AT_ONCE[kind]
-            if block and is_full:
+            is_uneven = held >= TOKENS_AT_LEAST[kind] and padded > PADDED_AT_MOST * rows * longest
+            if block and (is_full or is_uneven):
                 yield block
-                block = []
+                block, held = [], 0
             block.append(branch)
+            held += longest
         if block:
             yield block
 
