@@ -95,7 +95,8 @@ def generate(
         batch = ordered[start : start + batch_size]
         first = [examples[examples_of[one][0]] for one in batch]
         state = _opening(model, processor, album, batch, examples=first, room=decoding.max_new_tokens)
-        written = _write(model, processor, state, batch, decoding=decoding)
+        choose = _Chooser(batch, first, decoding)
+        written = _write(model, processor, state, choose, decoding=decoding)
         done = 0
         for one, text in zip(batch, written, strict=True):
             for index in examples_of[one]:
@@ -227,13 +228,12 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 
 def _write(
-    model: VisionLanguageModel, processor: Processor, state: _State, batch: Sequence[_Asked], *, decoding: Decoding
+    model: VisionLanguageModel, processor: Processor, state: _State, choose: _Chooser, *, decoding: Decoding
 ) -> list[str]:
     tokenizer = processor.prompt.tokenizer
-    choose = _Chooser(batch, decoding)
-    written: list[list[int]] = [[] for _ in batch]
-    alive = list(range(len(batch)))
     hidden_RD, cache, seen_RM, positions_R = state
+    written: list[list[int]] = [[] for _ in positions_R]
+    alive = list(range(len(written)))
     read = cache.get_seq_length() if isinstance(cache.layers[0], _RoomyLayer) else seen_RM.shape[1]
     read -= 0 if isinstance(cache.layers[0], _RoomyLayer) else decoding.max_new_tokens
     for step in range(decoding.max_new_tokens):
@@ -264,9 +264,11 @@ def _write(
 class _Chooser:
     """The next token of each row."""
 
-    def __init__(self, batch: Sequence[_Asked], decoding: Decoding) -> None:
+    def __init__(self, batch: Sequence[_Asked], examples: Sequence[Example], decoding: Decoding) -> None:
         self._temperature = decoding.temperature
-        self._streams = [_stream(one, seed=decoding.seed) for one in batch] if decoding.temperature else []
+        self._streams = [
+            _stream(one, example, seed=decoding.seed) for one, example in zip(batch, examples, strict=True)
+        ]
 
     def __call__(self, logits_RV: Tensor, rows: Sequence[int]) -> Tensor:
         if not self._temperature:
@@ -278,9 +280,11 @@ class _Chooser:
         return torch.searchsorted(cumulative_RV, wanted_R1, right=True).clamp(max=logits_RV.shape[1] - 1)[:, 0]
 
 
-def _stream(one: _Asked, *, seed: int) -> torch.Generator:
-    named = hashlib.sha256(repr((seed, one.draw, one.sequence)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(named[:7]))
+def _stream(one: _Asked, example: Example, *, seed: int) -> torch.Generator:
+    # Images have other numbers in other company, but their own names.
+    words = [max(token, -1) for token in one.sequence]
+    named = repr((seed, one.draw, words, [image.name for image in example.images]))
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(named.encode()).digest()[:7]))
 
 
 def _text(tokenizer: Any, ids: Sequence[int], stop: Sequence[str]) -> str:
