@@ -234,8 +234,7 @@ def _write(
     hidden_RD, cache, seen_RM, positions_R = state
     written: list[list[int]] = [[] for _ in positions_R]
     alive = list(range(len(written)))
-    read = cache.get_seq_length() if isinstance(cache.layers[0], _RoomyLayer) else seen_RM.shape[1]
-    read -= 0 if isinstance(cache.layers[0], _RoomyLayer) else decoding.max_new_tokens
+    read = seen_RM.shape[1] - decoding.max_new_tokens
     for step in range(decoding.max_new_tokens):
         ids_R = choose(model.language.head(hidden_RD), alive)
         for row, token in zip(alive, ids_R.tolist(), strict=True):
