@@ -25,11 +25,14 @@ from mmmed.models.adaptation import (
 from mmmed.models.auxiliary import Auxiliary
 from mmmed.models.decoders import decoder, logits_of, tokenizer_of
 from mmmed.models.four_bits import to_four_bits
+from mmmed.models.tree_attention import check_read_as_tree, tree_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from transformers.cache_utils import Cache
     from transformers.generation.streamers import BaseStreamer
+
+    from mmmed.models.packing import Layout
 
 # Shape letters: B batch, T tokens, D width, V vocabulary, S supervised tokens.
 
@@ -65,6 +68,7 @@ class LanguageModel(nn.Module, ABC):
         *,
         positions_BT: Tensor | None = None,
         cache: Cache | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
         """Last hidden states (B, T, D).
 
@@ -74,6 +78,8 @@ class LanguageModel(nn.Module, ABC):
                 token then sees those of its own document, and documents begin where the positions begin anew.
             positions_BT: Place of each token in its sequence; None counts the tokens, and not the padding.
             cache: Keys and values of what was read before; it takes up those of this call.
+            layout: How the tokens of one row (B = 1) belong together, where conversations share their beginnings; it
+                tells their places and who sees whom, in the stead of attention and positions.
         """
 
     def finish_training(self) -> None:
@@ -154,7 +160,8 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
     def embed(self, ids_BT: Tensor) -> Tensor:
         vocabulary = self.model.get_input_embeddings()
         embeddings: Tensor = vocabulary(ids_BT.where(ids_BT < vocabulary.num_embeddings, 0))
-        return embeddings
+        # What the layers add up stays in float32: in bfloat16 the gradient loses its direction.
+        return embeddings.float() if torch.is_autocast_enabled(ids_BT.device.type) else embeddings
 
     def forward(
         self,
@@ -163,8 +170,14 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         *,
         positions_BT: Tensor | None = None,
         cache: Cache | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
         length = embeddings_BTD.shape[1]
+        packed: dict[str, Any] = {}
+        if layout is not None:
+            self._check_packs(cache)
+            attention_BT, positions_BT = None, layout.positions_T.unsqueeze(0)
+            packed = tree_arguments(self.model, layout, dtype=embeddings_BTD.dtype)
         if self.soft_prompt is not None and self._prompted:
             if attention_BT is None:
                 raise ConfigError("a soft prompt stands in front of one document, not of packed ones; do not pack")
@@ -179,15 +192,42 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         routed = self.training and torch.is_grad_enabled() and hasattr(self.model, "router_aux_loss_coef")
         decoded = self.model.base_model(
             inputs_embeds=embeddings_BTD,
-            attention_mask=attention_BT,
+            **{"attention_mask": attention_BT, **packed},
             past_key_values=cache,
             use_cache=cache is not None,
             **({"position_ids": positions_BT} if self._takes_positions else {}),
             **({"output_router_logits": True} if routed else {}),
         )
+        check_read_as_tree(self.model.config, packed)
         self.auxiliary_loss = self._balance(decoded.router_logits, attention_BT) if routed else None
         hidden: Tensor = decoded.last_hidden_state[:, -length:]
         return hidden
+
+    def recompute(self) -> None:
+        """Keep no activations within layers while training, but compute them again: less memory, more time.
+
+        Raises:
+            ConfigError: The model cannot.
+        """
+        if not self.model.supports_gradient_checkpointing:
+            raise ConfigError(f"{self.model.config.model_type} cannot recompute its activations; set recompute: false")
+        how = {"use_reentrant": False}
+        if hasattr(self.model, "activation_checkpointing_enable"):
+            self.model.activation_checkpointing_enable(how)
+        else:  # its name before transformers 5 renamed it
+            self.model.gradient_checkpointing_enable(how)
+
+    def _check_packs(self, cache: Cache | None) -> None:
+        """Refuse what cannot read a packed row."""
+        if self.soft_prompt is not None and self._prompted:
+            raise ConfigError("a soft prompt stands in front of one conversation, not of packed ones; do not pack")
+        if not self._takes_positions:
+            raise ConfigError(
+                f"{self.model.config.model_type} reads no positions, which branches of a tree count from its trunk; "
+                "set packing: null of the data"
+            )
+        if cache is not None:
+            raise ConfigError("a packed row is read at once; read conversations one by one to fill a cache")
 
     def head(self, hidden_SD: Tensor) -> Tensor:
         logits: Tensor = logits_of(self.model, hidden_SD.reshape(1, -1, hidden_SD.shape[-1]))

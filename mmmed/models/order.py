@@ -26,13 +26,12 @@ class PictureOrder(nn.Module):
         self.embedding = nn.Embedding(places, width)
         nn.init.zeros_(self.embedding.weight)
 
-    def forward(self, features_NKD: Tensor, is_image_BT: Tensor, *, tokens: int) -> Tensor:
-        """Mark the features of all pictures of a batch, in reading order; each takes so many `tokens` in the text.
+    def forward(self, features_NKD: Tensor, place_N: Tensor) -> Tensor:
+        """Mark the features of all pictures of a batch, in reading order, each with its place in its example.
 
         Raises:
             RecordError: An example has more pictures than there are places.
         """
-        place_N = picture_places(is_image_BT, tokens=tokens)
         most = int(place_N.max()) + 1 if len(place_N) else 0
         if most > self.places:
             raise RecordError(

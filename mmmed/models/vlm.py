@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ from mmmed.models.cross_attention import GatedCrossAttention, VisualCache, Visua
 from mmmed.models.decoder import decoder_layers
 from mmmed.models.fusion import splice
 from mmmed.models.language import LanguageModel
-from mmmed.models.order import PictureOrder
+from mmmed.models.order import PictureOrder, picture_places
+from mmmed.models.packing import NOTHING, Layout
 from mmmed.models.parts import ModelOfParts
 from mmmed.models.projector import projected_tokens
 from mmmed.models.vision import VisionEncoder
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
     from mmmed.transforms import ImageTransform
 
-# Shape letters: B batch, T tokens, D language width, W vision width, N images, K tokens per image, V vocabulary.
+# Shape letters: B batch, T tokens, D language width, W vision width, N images, K tokens per image, V vocabulary,
+# S supervised tokens.
 
 PARTS = ("vision", "projector", "order", "cross_attention", "language")
 
@@ -47,6 +49,7 @@ class Batch:
         is_image_BT: Places of image features.
         pixels_NCHW: All images, in reading order.
         rejected: The same conversations with the answers that were held to be worse, for preferences.
+        layout: How the tokens belong together where all conversations stand in one row; None where each has its own.
     """
 
     ids_BT: Tensor
@@ -55,11 +58,48 @@ class Batch:
     is_image_BT: Tensor
     pixels_NCHW: Tensor
     rejected: Batch | None = None
+    layout: Layout | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         tensors = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
-        return replace(self, **tensors, rejected=self.rejected.to(device) if self.rejected is not None else None)
+        others = {name: one.to(device) for name in ("rejected", "layout") if (one := getattr(self, name)) is not None}
+        return replace(self, **tensors, **others)
+
+    @property
+    def conversations(self) -> int:
+        """How many conversations are in it."""
+        return self.layout.conversations if self.layout is not None else len(self.ids_BT)
+
+    def learned(self) -> Learned:
+        """The tokens whose prediction is trained, and where each is predicted."""
+        supervised_BT = self.supervised_BT
+        if self.layout is not None:
+            places_S = (supervised_BT[0] & (self.layout.before_T != NOTHING)).nonzero()[:, 0]
+            return Learned(self.ids_BT[0, places_S], self.layout.before_T[places_S])
+        rows_S, columns_S = supervised_BT[:, 1:].nonzero().unbind(1)
+        return Learned(self.ids_BT[rows_S, columns_S + 1], rows_S * supervised_BT.shape[1] + columns_S)
+
+    def check_padded(self, asker: str) -> None:
+        """Refuse a packed batch for what reads conversation by conversation.
+
+        Raises:
+            ConfigError: It is packed.
+        """
+        if self.layout is not None:
+            raise ConfigError(f"{asker} reads each conversation in a row of its own; set packing: null of the data")
+
+
+class Learned(NamedTuple):
+    """The tokens of a batch whose prediction is trained.
+
+    Args:
+        ids_S: What they are.
+        places_S: Where each is predicted: the place of the token before it, counted through the batch's rows.
+    """
+
+    ids_S: Tensor
+    places_S: Tensor
 
 
 _TENSORS = ("ids_BT", "attention_BT", "supervised_BT", "is_image_BT", "pixels_NCHW")
@@ -161,7 +201,7 @@ class VisionLanguageModel(ModelOfParts):
         """Last hidden states (B, T, D) of a text with its images; `cache` (of `new_cache`) is filled."""
         with self._reading(batch, cache) as embeddings_BTD:
             hidden_BTD: Tensor = self.language(
-                embeddings_BTD, batch.attention_BT, positions_BT=positions_BT, cache=cache
+                embeddings_BTD, batch.attention_BT, positions_BT=positions_BT, cache=cache, layout=batch.layout
             )
         return hidden_BTD
 
@@ -201,6 +241,7 @@ class VisionLanguageModel(ModelOfParts):
         if self.cross_attention is None:
             yield self.embed(batch)
             return
+        batch.check_padded("a model with cross_attention")
         words_BTD = self.language.embed(batch.ids_BT)
         context = visual_context(self._seen(batch, words_BTD), batch.is_image_BT)
         if isinstance(cache, VisualCache):
@@ -218,7 +259,12 @@ class VisionLanguageModel(ModelOfParts):
             features_NKD = self.see(batch.pixels_NCHW)
             if self.order is None:
                 return features_NKD
-            marked_NKD: Tensor = self.order(features_NKD, batch.is_image_BT, tokens=self.tokens_per_image)
+            place_N = (
+                batch.layout.numbers_N
+                if batch.layout is not None
+                else picture_places(batch.is_image_BT, tokens=self.tokens_per_image)
+            )
+            marked_NKD: Tensor = self.order(features_NKD, place_N)
             return marked_NKD
         return words_BTD.new_zeros(0, self._projected_tokens, words_BTD.shape[-1])
 

@@ -31,6 +31,7 @@ class ModelInput:
         supervised: Which tokens the loss is taken on (T,).
         pixels: Normalised images (N, C, H, W), N = 0 for text alone.
         rejected: The same conversation with the answer that was held to be worse, where there is one.
+        pictures: The name of each image; equal names, equal images.
     """
 
     id: str
@@ -38,6 +39,7 @@ class ModelInput:
     supervised: Tensor
     pixels: Tensor
     rejected: ModelInput | None = None
+    pictures: tuple[str, ...] = ()
 
 
 class Processor:
@@ -75,8 +77,10 @@ class Processor:
         """Token id at whose places image features are spliced in."""
         return self.prompt.image_id
 
-    def training(self, example: Example) -> ModelInput:
+    def training(self, example: Example, *, pixels: Tensor | None = None) -> ModelInput:
         """The whole conversation with its answers supervised.
+
+        Its images are decoded, unless their `pixels` (N, C, H, W) are given.
 
         Raises:
             RecordError: Nothing in the example is supervised, it begins with an answer, or it is too long.
@@ -85,7 +89,7 @@ class Processor:
         tokens = self._conversation(example)
         if not any(tokens.supervised):
             raise RecordError(f"{example.source}:{example.id}: no token is supervised; give it an assistant turn")
-        made = self._assemble(example, tokens.ids, tokens.supervised)
+        made = self._assemble(example, tokens.ids, tokens.supervised, pixels=pixels)
         worse = with_rejected(example)
         if worse is None:
             return made
@@ -96,6 +100,11 @@ class Processor:
         """Token ids that `training` supervises, without touching the images."""
         tokens = self._conversation(self._visible(example))
         return [token for token, supervised in zip(tokens.ids, tokens.supervised, strict=True) if supervised]
+
+    def length(self, example: Example) -> int:
+        """Tokens of `training(example)`, without touching the images."""
+        example = self._visible(example)
+        return len(self._conversation(example).ids) + len(example.images) * (self.tokens_per_image - 1)
 
     def question(self, example: Example, *, pixels: Tensor | None = None) -> ModelInput:
         """The conversation up to its last answer, which the model is to give; nothing is supervised.
@@ -159,7 +168,8 @@ class Processor:
             )
         if pixels is None:
             pixels = self.pixels(example.images)
-        return ModelInput(f"{example.source}:{example.id}", tokens, mask, pixels)
+        pictures = tuple(image.name for image in example.images)
+        return ModelInput(f"{example.source}:{example.id}", tokens, mask, pixels, pictures=pictures)
 
 
 def without_images(example: Example) -> Example:

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example
+from mmmed.training.cross_entropy import cross_entropy
 from mmmed.training.objectives import AnswerLoss
 
 # Shape letters: B batch, T tokens, R rows, W width of a row, D language width, S supervised tokens, V vocabulary.
@@ -34,14 +34,14 @@ class LanguageModelling:
 
     def loss(self, model: VisionLanguageModel, batch: Batch) -> Tensor:
         """Mean over the supervised tokens."""
-        if not self.packed:
+        if not self.packed or batch.layout is not None:
             return AnswerLoss().loss(model, batch)
         rows = pack(batch.attention_BT)
         hidden_RWD = model.language(rows.of(model.embed(batch)), None, positions_BT=rows.positions_RW)
         # The first token of a document has nothing before it, and what fills up a row is none.
         predicts_RW = rows.of(batch.supervised_BT) & rows.filled_RW & (rows.positions_RW > 0)
-        logits_SV = model.language.head(hidden_RWD[:, :-1][predicts_RW[:, 1:]])
-        return functional.cross_entropy(logits_SV.float(), rows.of(batch.ids_BT)[predicts_RW])
+        hidden_SD = hidden_RWD[:, :-1][predicts_RW[:, 1:]]
+        return cross_entropy(model.language.head, hidden_SD, rows.of(batch.ids_BT)[predicts_RW])
 
 
 class Rows(NamedTuple):

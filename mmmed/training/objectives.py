@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mmmed.errors import ConfigError, DataError
 from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example
+from mmmed.training.cross_entropy import cross_entropy
 
 # Shape letters: B batch, T tokens, D language width, S supervised tokens, V vocabulary, W words, C candidates,
 # M image tokens of the batch.
@@ -30,17 +30,20 @@ class Objective(Protocol):
 
 
 class AnswerLoss:
-    """Cross-entropy of the answers' tokens, given all that stands before them; the loss of language models."""
+    """Cross-entropy of the answers' tokens, given all that stands before them; the loss of language models.
+
+    Batches may be packed: what is learned is the same. Logits exist for the supervised tokens alone, and never for
+    many of them at once.
+    """
 
     def prepare(self, processor: Processor, examples: Iterable[Example]) -> None:
         """Nothing to learn."""
 
     def loss(self, model: VisionLanguageModel, batch: Batch) -> Tensor:
-        """Mean over the supervised tokens; logits exist for those alone."""
-        hidden_BTD = model.read(batch)
-        predicts_BT = batch.supervised_BT[:, 1:]
-        logits_SV = model.language.head(hidden_BTD[:, :-1][predicts_BT])
-        return functional.cross_entropy(logits_SV.float(), batch.ids_BT[:, 1:][predicts_BT])
+        """Mean over the supervised tokens."""
+        ids_S, places_S = batch.learned()
+        hidden_SD = model.read(batch).flatten(0, 1)[places_S]
+        return cross_entropy(model.language.head, hidden_SD, ids_S)
 
 
 class VocabularyLoss:
@@ -82,6 +85,7 @@ class VocabularyLoss:
 
     def loss(self, model: VisionLanguageModel, batch: Batch) -> Tensor:
         """Mean over the examples of the summed binary cross-entropy of the words."""
+        batch.check_padded("the vocabulary objective")
         if model.vision is None:
             raise ConfigError("the vocabulary objective reads images; it cannot train a text-only model")
         words_W = self._words_W.to(batch.ids_BT.device)

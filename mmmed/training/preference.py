@@ -53,6 +53,7 @@ class PreferenceLoss:
 
     def loss(self, model: VisionLanguageModel, batch: Batch) -> Tensor:
         """Mean over the pairs of the negative log-probability that the better answer is preferred."""
+        batch.check_padded("the preference objective")
         rejected = batch.rejected
         if rejected is None:
             raise DataError("the batch has no rejected answers; preferences are learned from two answers")

@@ -60,6 +60,7 @@ class QFormerLoss:
             raise ConfigError(
                 f"QFormerLoss teaches a QFormerProjector with a `vocabulary`; the projector is {projector!r:.60}"
             )
+        batch.check_padded("the Q-Former objective")
         images = batch.is_image_BT.sum(1) // max(1, model.tokens_per_image)
         if not bool((images == 1).all()):
             raise RecordError(f"QFormerLoss pairs one image with one text; a batch has {images.tolist()} images")

@@ -47,7 +47,7 @@ def test_places_are_counted_within_each_example() -> None:
     assert picture_places(is_image_BT, tokens=2).tolist() == [0, 1, 2, 0]
     order = PictureOrder(3, 5)
     torch.nn.init.normal_(order.embedding.weight)
-    marks = order(torch.zeros(4, 2, 5), is_image_BT, tokens=2)
+    marks = order(torch.zeros(4, 2, 5), picture_places(is_image_BT, tokens=2))
     expected = order.embedding.weight[torch.tensor([0, 1, 2, 0])].unsqueeze(1).expand(4, 2, 5)
     assert torch.equal(marks, expected)
 

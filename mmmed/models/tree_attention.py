@@ -1,0 +1,233 @@
+"""Attention within packed rows, put into any decoder of transformers whose attention can be exchanged.
+
+On a CPU, each tree is read by itself: its trunk with the causal kernel, and what branches off with a mask of its own
+rows alone. Measured there, this beats one mask over a whole row by two to four times (docs/performance.md), because
+masked kernels compute what they then throw away. On a GPU, FlexAttention leaves out the blocks that nobody sees.
+
+Letters in tensor names: B batch, H heads, T tokens, C head width, Q queries, K keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmmed.errors import ConfigError
+from mmmed.models.packing import Layout, dense_mask, sees
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+NAME = "mmmed_tree"
+"""Of this attention among those of transformers."""
+
+
+@dataclass(slots=True)
+class TreeRow:
+    """What the layers need to know of a packed row; made once for all of them.
+
+    Args:
+        layout: Of the row.
+        rest_masks: Of each tree with branches, which of its tokens those after its trunk see, as a float mask.
+        block_mask: For FlexAttention, where that runs.
+        layers: How many layers have asked for it.
+    """
+
+    layout: Layout
+    rest_masks: list[Tensor | None]
+    block_mask: BlockMask | None
+    layers: int = 0
+
+
+def tree_arguments(model: Any, layout: Layout, *, dtype: torch.dtype) -> dict[str, Any]:
+    """What to call a decoder with, so that it reads a packed row.
+
+    Args:
+        model: A causal model of transformers. From here on it keeps an attention that reads packed rows in the way
+            described above, and all else as transformers' own `sdpa`.
+        layout: Of the row.
+        dtype: Of queries and keys.
+
+    Raises:
+        ConfigError: The model's layers look otherwise, or not as far back as the conversations reach.
+    """
+    longest = int(layout.positions_T.max()) + 1
+    check_reach(model.config, longest)
+    chosen = model.config._attn_implementation
+    if chosen == "eager":
+        mask = dense_mask(layout.ends_T)
+        additive = torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+        return {"attention_mask": additive[None, None]}
+    if not model._supports_attention_backend or chosen not in ("sdpa", NAME):
+        raise ConfigError(
+            f"{model.config.model_type} with attention {chosen!r} cannot read packed conversations; "
+            "set attention: eager of the language model, or packing: null of the data"
+        )
+    if chosen != NAME:
+        _register()
+        model.set_attn_implementation(NAME)
+    return {"attention_mask": _prepared_mask(layout), "tree": tree_row(layout, dtype=dtype)}
+
+
+def check_read_as_tree(config: Any, arguments: Mapping[str, Any]) -> None:
+    """See, after a pass, that the layers have used what `tree_arguments` gave.
+
+    Raises:
+        ConfigError: None of them did, so that every token has seen every other.
+    """
+    row = arguments.get("tree")
+    if row is not None and not row.layers:
+        raise ConfigError(
+            f"{config.model_type} does not hand its layers what packed conversations need; "
+            "set packing: null of the data"
+        )
+
+
+def check_reach(config: Any, longest: int) -> None:
+    """See that every layer looks back over a whole conversation.
+
+    Raises:
+        ConfigError: Some layers keep a state instead of looking back, or look less far.
+    """
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if odd := kinds - {"full_attention", "sliding_attention"}:
+        raise ConfigError(
+            f"{config.model_type} has {sorted(odd)[0]} layers, which cannot read packed conversations; "
+            "set packing: null of the data"
+        )
+    window = getattr(config, "sliding_window", None)
+    slides = "sliding_attention" in kinds or getattr(config, "layer_types", None) is None
+    if getattr(config, "use_sliding_window", True) and slides and window is not None and window < longest:
+        raise ConfigError(
+            f"{config.model_type} looks back {window} tokens, fewer than the {longest} of a conversation; "
+            "packed conversations need a window that holds them: shorten them, or set packing: null of the data"
+        )
+
+
+def tree_row(layout: Layout, *, dtype: torch.dtype) -> TreeRow:
+    """Make the masks of a packed row that all layers share."""
+    if layout.ends_T.is_cuda:
+        return TreeRow(layout, [], block_mask(layout.ends_T))
+    return TreeRow(layout, [_rest_mask(layout, number, dtype=dtype) for number in range(len(layout.trees))], None)
+
+
+def block_mask(ends_T: Tensor) -> BlockMask:
+    """The mask of a row for FlexAttention, which leaves out the blocks in which nobody sees anybody."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Any:
+        return sees(ends_T, query, key)
+
+    length = len(ends_T)
+    return create_block_mask(rule, B=None, H=None, Q_LEN=length, KV_LEN=length, device=ends_T.device)
+
+
+def tree_attention(
+    module: nn.Module,
+    query_BHTC: Tensor,
+    key_BHTC: Tensor,
+    value_BHTC: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    tree: TreeRow | None = None,
+    **settings: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of one layer, in the form that transformers asks for; without a `tree` it is its `sdpa`.
+
+    Returns:
+        What is read (B, T, H, C), and no weights.
+    """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if tree is None:
+        return sdpa_attention_forward(
+            module, query_BHTC, key_BHTC, value_BHTC, attention_mask, dropout=dropout, scaling=scaling, **settings
+        )
+    _check_plain(settings)
+    tree.layers += 1
+    if tree.block_mask is not None:
+        from transformers.integrations.flex_attention import flex_attention_forward
+
+        return flex_attention_forward(
+            module, query_BHTC, key_BHTC, value_BHTC, tree.block_mask, scaling=scaling, dropout=dropout
+        )
+    read = by_tree(query_BHTC, key_BHTC, value_BHTC, tree, dropout=dropout, scaling=scaling)
+    return read.transpose(1, 2).contiguous(), None
+
+
+def by_tree(
+    query_BHTC: Tensor,
+    key_BHTC: Tensor,
+    value_BHTC: Tensor,
+    tree: TreeRow,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> Tensor:
+    """Read a row tree by tree: each trunk causally, then all that branches off it under a mask (B, H, T, C)."""
+    read = []
+    for (begin, trunk_end, end), mask in zip(tree.layout.trees, tree.rest_masks, strict=True):
+        attend = _attend(dropout=dropout, scaling=scaling)
+        if trunk_end > begin:
+            trunk = slice(begin, trunk_end)
+            read.append(attend(query_BHTC[:, :, trunk], key_BHTC[:, :, trunk], value_BHTC[:, :, trunk], is_causal=True))
+        if mask is not None:
+            whole = slice(begin, end)
+            read.append(
+                attend(
+                    query_BHTC[:, :, trunk_end:end],
+                    key_BHTC[:, :, whole],
+                    value_BHTC[:, :, whole],
+                    attn_mask=mask.to(query_BHTC.dtype),
+                )
+            )
+    return torch.cat(read, dim=2)
+
+
+def _attend(*, dropout: float, scaling: float | None) -> Callable[..., Tensor]:
+    def attend(query: Tensor, key: Tensor, value: Tensor, **how: Any) -> Tensor:
+        shared_heads = query.shape[1] != key.shape[1]
+        return functional.scaled_dot_product_attention(
+            query, key, value, dropout_p=dropout, scale=scaling, enable_gqa=shared_heads, **how
+        )
+
+    return attend
+
+
+def _rest_mask(layout: Layout, number: int, *, dtype: torch.dtype) -> Tensor | None:
+    begin, trunk_end, end = layout.trees[number]
+    if trunk_end == end:
+        return None
+    mask = dense_mask(layout.ends_T[begin:end] - begin)[trunk_end - begin :]
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
+
+
+def _prepared_mask(layout: Layout) -> Tensor:
+    """What tells transformers that the mask is made already; it is read by nobody."""
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=layout.ends_T.device)
+
+
+def _check_plain(settings: Mapping[str, Any]) -> None:
+    odd = [name for name in ("softcap", "s_aux", "position_bias") if settings.get(name) is not None]
+    if odd:
+        raise ConfigError(
+            f"the language model's attention has {odd[0]}, which packed conversations cannot keep; "
+            "set packing: null of the data"
+        )
+
+
+@cache
+def _register() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, tree_attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
