@@ -6,14 +6,14 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmmed.data.card import read_card, show_licence
-from mmmed.data.collate import pad
+from mmmed.data.collate import pack, pad
 from mmmed.data.collection import Collection, Listed
 from mmmed.data.conversation import Join
 from mmmed.data.deidentify.audit import Audit
@@ -24,6 +24,7 @@ from mmmed.data.reading import Reading, read_split, unproven
 from mmmed.data.shards import Shards
 from mmmed.data.source import Snapshot, Source
 from mmmed.data.splits import check_disjoint
+from mmmed.data.trees import Questions, token_order
 from mmmed.errors import ConfigError, DataError, OutputError
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.vlm import Batch
@@ -80,6 +81,13 @@ class MedicalData(lightning.LightningDataModule):
         privacy: How sources that may hold identifiers are made safe; null trains on them as they are.
         nearby: As many neighbours are seen at about the same time, for prepared sources that come from afar; null
             shuffles all.
+        packing: `tree` lays conversations in one row instead of padding each, with all questions about the same images
+            as branches of one tree, so that the images are read once and no question sees another; nothing is merged
+            then. What is learned is the same as from separate, padded questions. None merges and pads.
+        batch_tokens: Most tokens of a training batch, in the place of `batch_size`; `packing` needs it.
+
+    Raises:
+        ConfigError: There are no sources, or packing is asked for without `batch_tokens`.
     """
 
     def __init__(
@@ -96,10 +104,16 @@ class MedicalData(lightning.LightningDataModule):
         augmentation: Augmentation | None = None,
         privacy: Privacy | None = DEFAULT_PRIVACY,
         nearby: int | None = None,
+        packing: Literal["tree"] | None = None,
+        batch_tokens: int | None = None,
     ) -> None:
         super().__init__()
         if not sources:
             raise ConfigError("the data has no sources; name at least one in `sources`")
+        if packing is not None and batch_tokens is None:
+            raise ConfigError(f"packing: {packing} makes batches by their tokens; set batch_tokens, such as 4096")
+        self.packing = packing
+        self.batch_tokens = batch_tokens
         self.sources = sources
         self.batch_size = batch_size
         self.topics = topics
@@ -133,7 +147,9 @@ class MedicalData(lightning.LightningDataModule):
             source if isinstance(source, Shards) else Snapshot(source)
             for source in guarded(self.sources, self.privacy, self.audit)
         ]
-        how = Reading(topics=self.topics, most_turns=self.most_turns, seed=self.seed, join=self.join)
+        # Branches of a tree are not merged: no question is to see another.
+        most_turns = self.most_turns if self.packing is None else 1
+        how = Reading(topics=self.topics, most_turns=most_turns, seed=self.seed, join=self.join)
         chosen = {split: read_split(sources, split, how) for split in wanted}
         check_disjoint(unproven(sources))
         for split, (conversations, counts, quarantined) in chosen.items():
@@ -158,17 +174,24 @@ class MedicalData(lightning.LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         data = self._sets["train"]
         trainer = self._trainer()
-        order = BatchOrder(
-            data.examples.lengths,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            rank=trainer.global_rank,
-            world=trainer.world_size,
-            weights=self.mixture.weights(data.examples) if self.mixture is not None else None,
-            nearby=self.nearby,
-        )
+        shared: dict[str, Any] = {
+            "seed": self.seed,
+            "rank": trainer.global_rank,
+            "world": trainer.world_size,
+            "weights": self.mixture.weights(data.examples) if self.mixture is not None else None,
+        }
+        order: BatchOrder
+        if self.batch_tokens is None:
+            order = BatchOrder(data.examples.lengths, batch_size=self.batch_size, nearby=self.nearby, **shared)
+        else:
+            packed = self.packing is not None
+            order = token_order(data.examples, data.processor, tokens=self.batch_tokens, together=packed, **shared)
         self._loader = ResumableLoader(
-            data, order, collate_fn=self._collate(), num_workers=self.workers, persistent_workers=self.workers > 0
+            self._dataset("train"),
+            order,
+            collate_fn=self._collate(),
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
         )
         if self._resume_at:
             self._loader.resume(self._resume_at)
@@ -200,11 +223,17 @@ class MedicalData(lightning.LightningDataModule):
 
     def _in_order(self, split: Split) -> DataLoader[ModelInput]:
         return DataLoader(
-            self._sets[split], batch_size=self.batch_size, collate_fn=self._collate(), num_workers=self.workers
+            self._dataset(split), batch_size=self.batch_size, collate_fn=self._collate(), num_workers=self.workers
         )
 
+    def _dataset(self, split: Split) -> Dataset[ModelInput]:
+        data = self._sets[split]
+        if self.packing is None:
+            return data
+        return Questions(data.examples, data.processor, augmentation=data.augmentation)
+
     def _collate(self) -> partial[Batch]:
-        return partial(pad, image_id=self._processor().image_id)
+        return partial(pad if self.packing is None else pack, image_id=self._processor().image_id)
 
     def _processor(self) -> Processor:
         return cast(Processor, self._trainer().lightning_module.processor)

@@ -78,7 +78,7 @@ class BatchOrder(Sampler[list[int]]):
         """
         seen = self.epoch * len(self.lengths)
         for batch in self._batches()[self.start :]:
-            yield (seen + batch).tolist()
+            yield (seen + np.asarray(batch)).tolist()
 
     @cached_property
     def digest(self) -> str:
@@ -87,8 +87,9 @@ class BatchOrder(Sampler[list[int]]):
         decides = (self.lengths.tolist(), self.batch_size, self.seed, self.world, self.window, weights, self.nearby)
         return hashlib.sha256(repr(decides).encode()).hexdigest()
 
-    def _batches(self) -> NDArray[np.int64]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+    def _batches(self) -> Sequence[Sequence[int]] | NDArray[np.int64]:
+        """The batches of this rank in the epoch that is set."""
+        generator = self._generator(self.epoch)
         shuffled = self._shuffled(generator)
         # Within a window by length, and of equal lengths as they were shuffled.
         windows = np.arange(len(shuffled)) // (self.batch_size * self.window)
@@ -96,6 +97,9 @@ class BatchOrder(Sampler[list[int]]):
         full = ordered[: len(ordered) // self.batch_size * self.batch_size].reshape(-1, self.batch_size)
         mixed = self._mixed(len(full), self.batch_size, generator)
         return full[mixed[self.rank :: self.world][: len(self)]]
+
+    def _generator(self, epoch: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
 
     def _shuffled(self, generator: torch.Generator) -> NDArray[np.int64]:
         count = len(self.lengths)
