@@ -44,7 +44,7 @@ class Pace(Callback):
         seconds = perf_counter() - self._start
         tokens = int(batch.attention_BT.sum())
         pl_module.log_dict(
-            {"pace/tokens_per_second": tokens / seconds, "pace/examples_per_second": len(batch.ids_BT) / seconds}
+            {"pace/tokens_per_second": tokens / seconds, "pace/examples_per_second": batch.conversations / seconds}
         )
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, pl_module: Any, optimizer: Optimizer) -> None:

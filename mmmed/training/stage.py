@@ -18,6 +18,7 @@ from mmmed.models.auxiliary import Measured, measures_of, take_auxiliary_loss
 from mmmed.models.contrastive import ContrastiveModel
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load_weights
+from mmmed.models.language import CausalLanguageModel
 from mmmed.models.parts import ModelOfParts
 from mmmed.models.vision import VisionEncoder
 from mmmed.models.vlm import Batch, VisionLanguageModel
@@ -55,6 +56,10 @@ class Stage(lightning.LightningModule):
         last_blocks: Of the vision part, only so many blocks learn, counted from the end, with what follows them;
             None is all of it.
         template: Name of a chat template, such as `vicuna`; None takes the tokenizer's own.
+        recompute: Keep no activations within the language model's layers, but compute them again for the gradient:
+            less memory for a third more time.
+        frozen_bfloat16: Hold the matrices of frozen parts in bfloat16, under a trainer of precision bf16-mixed: half
+            their memory, and nothing to convert at each step. They are saved so, too.
 
     Raises:
         ConfigError: Unknown stage or part, a model of another stage, nothing to train, or more blocks than the encoder
@@ -76,6 +81,8 @@ class Stage(lightning.LightningModule):
         system: str | None = None,
         last_blocks: int | None = None,
         template: str | None = None,
+        recompute: bool = False,
+        frozen_bfloat16: bool = False,
     ) -> None:
         super().__init__()
         if name not in STAGES:
@@ -93,6 +100,11 @@ class Stage(lightning.LightningModule):
             load_weights(model, Path(init_from))
         self.processor = processor_of(model, max_length=max_length, system=system, template=template)
         self._freeze()
+        if recompute:
+            _recompute(model)
+        self.frozen_bfloat16 = frozen_bfloat16
+        if frozen_bfloat16:
+            halve_frozen(model)
         self.strict_loading = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -101,7 +113,7 @@ class Stage(lightning.LightningModule):
         if (auxiliary := take_auxiliary_loss(self.model)) is not None:
             told["auxiliary_loss"] = auxiliary
         for name, value in told.items():
-            self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(batch.ids_BT))
+            self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=batch.conversations)
         return loss if auxiliary is None else loss + auxiliary
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -146,6 +158,11 @@ class Stage(lightning.LightningModule):
         self._random_state = checkpoint["random_state"]
 
     def setup(self, stage: str) -> None:
+        if self.frozen_bfloat16 and str(self.trainer.precision) not in ("bf16-mixed", "bf16-true"):
+            raise ConfigError(
+                f"frozen_bfloat16 with trainer precision {self.trainer.precision}: set precision: bf16-mixed, or "
+                "frozen_bfloat16: false"
+            )
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.objective.prepare(self.processor, data.examples("test" if stage == "test" else "train"))
 
@@ -208,6 +225,23 @@ class Stage(lightning.LightningModule):
             _log.info("%s: %d of %d parameters learn", part, count["trainable"], count["parameters"])
         if not any(one.requires_grad for one in self.model.parameters()):
             raise ConfigError(f"stage {self.name!r} trains nothing; name a part this model has in learning_rates")
+
+
+def halve_frozen(model: ModelOfParts) -> None:
+    """Hold the matrices of parts of which nothing learns in bfloat16; norms and biases keep their precision."""
+    for part in model.parts:
+        module = model.part(part)
+        if module is not None and not trainable_parameters(model, part):
+            for parameter in module.parameters():
+                if parameter.ndim > 1 and parameter.is_floating_point():
+                    parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def _recompute(model: ModelOfParts) -> None:
+    language = getattr(model, "language", None)
+    if not isinstance(language, CausalLanguageModel):
+        raise ConfigError("recompute is for a model with a language model; set recompute: false")
+    language.recompute()
 
 
 def processor_of(model: ModelOfParts, *, max_length: int, system: str | None, template: str | None) -> Any:

@@ -318,3 +318,41 @@ def test_the_order_of_pictures_is_a_part_that_learns(
         Stage("align", plain, {"order": 1e-2, "projector": 1e-2}, adam)
     text_only = Stage("instruct", make_model(vision=False), {"order": 1e-3, "language": 1e-3}, adam)
     assert text_only.learning_rates == {"language": 1e-3}
+
+
+def test_frozen_parts_in_bfloat16_teach_nearly_the_same(
+    make_model: MakeModel, examples: list[Example], tmp_path: Path
+) -> None:
+    gradients = []
+    for halved in (False, True):
+        stage = Stage("align", make_model(), {"projector": 1e-2}, adam, frozen_bfloat16=halved)
+        kept: list[torch.Tensor] = []
+        stage.on_after_backward = lambda stage=stage, kept=kept: kept.extend(
+            one.grad.flatten().clone() for one in stage.model.projector.parameters()
+        )
+        precision = "bf16-mixed" if halved else "32-true"
+        trainer(tmp_path, max_steps=1, precision=precision).fit(stage, datamodule=OneBatch(examples))
+        gradients.append(torch.cat(kept))
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.99
+    language = dict(stage.model.language.named_parameters())
+    halves = {name for name, one in language.items() if one.dtype == torch.bfloat16}
+    assert halves == {name for name in language if "norm" not in name}
+    assert all(one.dtype == torch.float32 for one in stage.model.projector.parameters())
+
+
+def test_frozen_parts_in_bfloat16_need_a_trainer_of_that_precision(
+    make_model: MakeModel, examples: list[Example], tmp_path: Path
+) -> None:
+    stage = Stage("align", make_model(), {"projector": 1e-2}, adam, frozen_bfloat16=True)
+    with pytest.raises(ConfigError, match="frozen_bfloat16 with trainer precision 32-true: set precision: bf16-mixed"):
+        trainer(tmp_path, max_steps=1).fit(stage, datamodule=OneBatch(examples))
+
+
+def test_what_is_recomputed_teaches_the_same(make_model: MakeModel, examples: list[Example], tmp_path: Path) -> None:
+    weights = []
+    for recompute in (False, True):
+        stage = Stage("instruct", make_model(), {"projector": 1e-2, "language": 1e-2}, adam, recompute=recompute)
+        trainer(tmp_path, max_steps=2).fit(stage, datamodule=OneBatch(examples))
+        assert stage.model.language.model.is_activation_checkpointing == recompute
+        weights.append(torch.cat([one.flatten() for one in stage.model.projector.parameters()]))
+    torch.testing.assert_close(*weights)
