@@ -104,11 +104,15 @@ def uniform(text: str) -> float:
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
-def check_disjoint(examples: Iterable[Example]) -> None:
+def check_disjoint(examples: Iterable[Example], *, quoted: bool = True) -> None:
     """Refuse splits that share a patient, a study or an image.
 
+    Args:
+        examples: Of all splits.
+        quoted: Name the first few; not before the privacy gate, where a name may be a patient's.
+
     Raises:
-        DataError: Something stands in two splits; the first few are named.
+        DataError: Something stands in two splits.
     """
     places: dict[str, dict[tuple[str, str], set[Split]]] = {kind: defaultdict(set) for kind in _KINDS}
     for example in examples:
@@ -123,7 +127,8 @@ def check_disjoint(examples: Iterable[Example]) -> None:
         if shared:
             first = ", ".join(":".join(filter(None, key)) for key in shared[:_NAMED])
             more = f" and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
-            raise DataError(f"{len(shared)} {kind}(s) stand in two splits: {first}{more}; split by patient")
+            which = f": {first}{more}" if quoted else f" (compare the columns {kind} and split)"
+            raise DataError(f"{len(shared)} {kind}(s) stand in two splits{which}; split by patient")
 
 
 _KINDS = ("patient", "study", "image")

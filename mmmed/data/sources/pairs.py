@@ -77,7 +77,7 @@ class Pairs:
             faults = (record for record in records if isinstance(record, Quarantined))
             first = next((f"; the first is {one.record}: {one.reason}" for one in faults), "")
             raise DataError(f"none of the {len(records)} rows of {self.path} can be used{first}")
-        check_disjoint(examples)
+        check_disjoint(examples, quoted=False)
         yield from records
 
     def _table(self) -> _Table:

@@ -50,7 +50,7 @@ class Preferences:
             raise DataError(f"there is no file {self.path}; give JSON lines with {', '.join(map(repr, NEEDED))}")
         entries = read_json_lines(self.path, columns=NEEDED)
         records = list(quarantine(self.name, entries, self._examples))
-        check_disjoint(record for record in records if isinstance(record, Example))
+        check_disjoint((record for record in records if isinstance(record, Example)), quoted=False)
         yield from records
 
     def _examples(self, entry: Entry) -> Iterator[Example]:

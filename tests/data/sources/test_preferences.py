@@ -46,7 +46,7 @@ def test_a_given_split_is_kept_and_may_share_no_patient(tmp_path: Path) -> None:
     first, second = PAIR | {"split": "train", "patient": "p"}, PAIR | {"split": "test", "patient": "q"}
     records = Preferences(write(tmp_path, first, second)).records()
     assert [record.split for record in records if isinstance(record, Example)] == ["train", "test"]
-    with pytest.raises(DataError, match=r"1 patient\(s\) stand in two splits: preferences:p"):
+    with pytest.raises(DataError, match=r"1 patient\(s\) stand in two splits \(compare the columns patient"):
         list(Preferences(write(tmp_path, first, second | {"patient": "p"})).records())
 
 
