@@ -105,7 +105,10 @@ def test_a_given_split_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("other", "message"),
-    [({"image": "b.png"}, r"1 patient\(s\) stand in two splits \(compare the columns patient"), ({"patient": "p2"}, r"1 image\(s\) stand")],
+    [
+        ({"image": "b.png"}, r"1 patient\(s\) stand in two splits \(compare the columns patient"),
+        ({"patient": "p2"}, r"1 image\(s\) stand"),
+    ],
 )
 def test_a_given_split_may_not_share_a_patient_or_an_image(tmp_path: Path, other: dict[str, str], message: str) -> None:
     rows = [REPORT | {"split": "train"}, REPORT | {"split": "test"} | other]
