@@ -52,6 +52,12 @@ def plain_words() -> frozenset[str]:
 
 
 @cache
+def clear_names() -> frozenset[str]:
+    """Names that are no word and no eponym."""
+    return names() - plain_words() - EPONYMS
+
+
+@cache
 def clear_first_names() -> frozenset[str]:
     """Given names that are no word, no eponym and no part of one, so that they stand for a person even alone."""
     return first_names() - words_of("words") - STRUCTURE - EPONYMS - words_of("short")

@@ -114,7 +114,7 @@ def _series(text: str) -> Iterator[Finding]:
     """Yield the members of an enumeration of which half are known as names: "Romi, Erik and Amy"."""
     for match in _SERIES.finditer(text):
         members = [(word, stem_of(word[0])) for word in CAPITAL.finditer(text, *match.span())]
-        known = lexicon.names() - lexicon.plain_words() - lexicon.EPONYMS
+        known = lexicon.clear_names()
         if 2 * sum(stem in known for _, stem in members) >= len(members):
             for word, stem in members:
                 if stem not in lexicon.plain_words() and not is_eponym(text, word.end(), stem, alone=False):

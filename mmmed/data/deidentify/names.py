@@ -221,6 +221,7 @@ def _begins_a_name(lower: str, following: list[re.Match[str]]) -> bool:
         return True
     known = lexicon.names()
     if lower in lexicon.words_of("words"):
-        return lower in known and bool(following) and stem_of(following[0][0]) in known - lexicon.words_of("words")
+        second = stem_of(following[0][0]) if following else ""
+        return lower in known and second in known and second not in lexicon.words_of("words")
     # A word that no list has is more likely a name than not, unless it stands alone.
     return lower in known or (bool(following) and stem_of(following[0][0]) not in lexicon.STRUCTURE)
