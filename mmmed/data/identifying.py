@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mmmed.data.entries import Entry
+from mmmed.data.fhir_values import entries
 
 REMOVED = "[removed]"
 
@@ -31,8 +32,11 @@ class Identifying:
         for resource in resources:
             kind = resource.maybe("resourceType")
             if kind in _WHO:
-                for where in _WHERE:
-                    words.update(_words(resource.values.get(where), apart=where == "name" and kind != "Organization"))
+                # A contact, such as a mother, has a name and an address of its own.
+                for person in (resource, *entries(resource, "contact")):
+                    for where in _WHERE:
+                        apart = where == "name" and kind != "Organization"
+                        words.update(_words(person.values.get(where), apart=apart))
         longest_first = sorted((re.escape(word) for word in words), key=len, reverse=True)
         if not longest_first:
             return cls(None)

@@ -23,6 +23,7 @@ PATIENT = {
     "address": [{"line": ["12 Mill Lane"], "city": "Plymouth", "state": "MA", "country": "US"}],
     "identifier": [{"system": "http://hospital", "value": "MRN-00417"}],
     "extension": [{"url": RACE, "extension": [{"url": "ombCategory", "valueCoding": {"display": "White"}}]}],
+    "contact": [{"relationship": [{"text": "Mother"}], "name": {"family": "Lindqvist"}}],
     "text": {"div": "<div>Maria Kowalska, born 1950</div>"},
 }
 DOCTOR = {"resourceType": "Practitioner", "id": "d-1", "name": [{"family": "Partida", "given": ["Luz"]}]}
@@ -58,7 +59,7 @@ REPORT = {
     "code": word("CT of chest"),
     "effectiveDateTime": "1999-06-15",
     "result": [{"reference": "urn:uuid:g1"}],
-    "conclusion": "Mrs. KOWALSKA has a nodule, compared with MRN-00417; called 555-678-1234. Dr Partida",
+    "conclusion": "Mrs. KOWALSKA has a nodule, see MRN-00417; called 555-678-1234. Dr Partida; Mother Lindqvist",
 }
 IMAGING = {
     "resourceType": "ImagingStudy",
@@ -95,9 +96,21 @@ def test_a_record_is_told_day_by_day_with_ages_in_place_of_dates() -> None:
 def test_names_and_numbers_of_the_bundle_are_taken_out_of_what_was_typed() -> None:
     text = read(GLUCOSE, REPORT).text
     assert "At 49 years:\nReport, CT of chest: Glucose: 97.12 mg/dL. Mrs. [removed] has a nodule" in text
-    for one in ("kowalska", "00417", "555", "partida", "plymouth", "mill lane", "1999", "2001", "1950", "7f1c9d"):
+    for one in (
+        "kowalska",
+        "00417",
+        "555",
+        "partida",
+        "lindqvist",
+        "plymouth",
+        "mill lane",
+        "1999",
+        "2001",
+        "1950",
+        "7f1c9d",
+    ):
         assert one not in text.lower()
-    assert text.count("Glucose") == 1
+    assert text.count("Glucose") == 1 and "Mother [removed]" in text
 
 
 def test_a_dose_that_is_also_somebodys_short_number_stays() -> None:
