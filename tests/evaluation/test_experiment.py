@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import yaml
 
 from mmmed.errors import ConfigError
 from mmmed.evaluation import experiment
-from mmmed.evaluation.compare import Row
+from mmmed.evaluation.compare import RELIANCE, Row
 from mmmed.evaluation.controls import CONTROLS, FLOORS
 from mmmed.evaluation.experiment import BASELINES, MAIN, TEXT_ONLY, ask, compare_all, read_experiment, run
 from mmmed.evaluation.predictions import read_jsonl
@@ -25,7 +25,7 @@ from mmmed.records import Example
 if TYPE_CHECKING:
     from mmmed.inference.session import Session
 
-KEYS = ["arm", "task", "metric", "value", "low", "high", "n", "baseline", "delta", "delta_low", "delta_high", "p"]
+KEYS = [each.name for each in fields(Row)]
 
 
 @pytest.fixture
@@ -105,6 +105,7 @@ def test_results_are_a_tidy_table(tiny_experiment: Any) -> None:
     assert {(row["task"], row["metric"]) for row in rows} == {
         *(("closed", metric) for metric in CLOSED_METRICS),
         *(("free", metric) for metric in OPEN_METRICS),
+        *((task, RELIANCE) for task in ("closed", "free")),
     }
     arms = {task: {row["arm"] for row in rows if row["task"] == task} for task in ("closed", "free")}
     assert arms["closed"] == {MAIN, *BASELINES, TEXT_CLASSIFIER}
@@ -112,7 +113,9 @@ def test_results_are_a_tidy_table(tiny_experiment: Any) -> None:
     for task, others in arms.items():
         compared = {row["baseline"] for row in rows if row["task"] == task and row["baseline"]}
         assert compared == others - {MAIN}
-    assert all(0 <= row["p"] <= 1 and row["delta"] is not None for row in rows if row["baseline"])
+    tested = [row for row in rows if row["baseline"] and row["metric"] != RELIANCE]
+    assert all(0 <= row["p"] <= 1 and row["delta"] is not None and row["family"] for row in tested)
+    assert {row["baseline"] for row in rows if row["metric"] == RELIANCE} == set(CONTROLS)
 
 
 def test_every_arm_leaves_its_predictions(tiny_experiment: Any) -> None:
