@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mmmed.evaluation.controls import FLOORS
 from mmmed.evaluation.experiment import BASELINES, MAIN, Outcome
 from mmmed.evaluation.publish import ARMS, publish, summary
 from mmmed.evaluation.text_classifier import ARM as TEXT_CLASSIFIER
@@ -43,7 +44,7 @@ def test_the_page_tells_question_arms_pictures_curves_parts_and_command(page: st
 
 
 def test_every_arm_has_a_description() -> None:
-    assert set(ARMS) == {MAIN, *BASELINES, TEXT_CLASSIFIER}
+    assert set(ARMS) == {MAIN, *BASELINES, *FLOORS, TEXT_CLASSIFIER}
 
 
 def test_the_summary_of_two_tasks_is_ten_lines_or_fewer(outcome: Outcome) -> None:
