@@ -216,7 +216,7 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._keys_RHMC[:, :, self._length : end] = key_states
         self._values_RHMC[:, :, self._length : end] = value_states
         self._show(end)
-        return self.keys, self.values
+        return self._keys_RHMC[:, :, :end], self._values_RHMC[:, :, :end]
 
     def batch_select_indices(self, indices: Tensor) -> None:
         self._keys_RHMC, self._values_RHMC = self._keys_RHMC[indices], self._values_RHMC[indices]

@@ -156,7 +156,7 @@ class Index:
         """The passages that fit best, the best first, but for some ids; fewer where the others share nothing."""
         left_out = set(without)
         scores_N = self.retriever.scores(question)
-        found = []
+        found: list[Found] = []
         for place in np.argsort(-scores_N, kind="stable"):
             if len(found) == count or scores_N[place] <= 0:
                 break
