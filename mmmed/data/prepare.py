@@ -39,7 +39,7 @@ _AT_ONCE = 64
 _GATE = Privacy()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How data sets are prepared.
 
