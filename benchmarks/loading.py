@@ -55,9 +55,9 @@ VISION = (
 )
 SIZE = 256
 BAR = 4.0
-EXAMPLES = 96
+EXAMPLES = 64
 STEPS = 5
-ROUNDS = 3
+ROUNDS = 2
 
 
 class Taken:
