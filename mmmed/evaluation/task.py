@@ -158,7 +158,7 @@ class Task:
         return decodable(self._of_topics("train")).examples
 
     def training_answers(self) -> dict[str, Counter[str]]:
-        """How often each answer was right in training, by topic; nothing where the data set is only there to test on."""
+        """How often each answer was right in training, by topic; nothing where there is no training split."""
         counts: dict[str, Counter[str]] = {}
         self.source.prepare()
         if not any(isinstance(one, Example) and one.split == "train" for one in self.source.records()):
