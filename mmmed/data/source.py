@@ -12,7 +12,10 @@ from mmmed.records import Example, LazyImage, Quarantined, Split
 class Source(Protocol):
     """One data set. Its constructor only stores arguments; reading happens in `records`."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the data set, under which its card is found."""
+        ...
 
     def prepare(self) -> None:
         """Make what `records` needs (render, unpack), with progress; safe to call again."""
