@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmmed.version import VERSION
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mmmed.inference.session import Session
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def load(checkpoint: str | Path, *, device: str | None = None, chat: bool = False) -> Session:

@@ -1,5 +1,6 @@
 """Every configuration of the project is read by the parser that runs it, down to each argument of each class."""
 
+import inspect
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from PIL import Image
 from benchmarks import gallery
 from mmmed.cli import training
 from mmmed.cli.data import read_sources
+from mmmed.cli.index import index
 from mmmed.data.sources.pairs import Pairs
 from mmmed.errors import ConfigError
 from mmmed.evaluation.experiment import read_experiment
@@ -36,6 +38,7 @@ TASKS = sorted((CONFIGS / "task").glob("*.yaml"))
 BASELINES = sorted((CONFIGS / "baseline").glob("*.yaml"))
 DATA = sorted((CONFIGS / "data").glob("*.yaml"))
 ZERO_SHOT = sorted((CONFIGS / "zero_shot").glob("*.yaml"))
+INDEXES = sorted((CONFIGS / "index").glob("*.yaml"))
 STAGES = [stage for recipe in gallery.recipes() for stage in gallery.stages(recipe)]
 
 
@@ -120,6 +123,13 @@ def test_every_zero_shot_task_is_built(path: Path) -> None:
     assert load_zero_shot(path).name == path.stem
 
 
+@pytest.mark.parametrize("path", INDEXES, ids=name_of)
+def test_every_index_names_arguments_of_its_command(path: Path) -> None:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert content.keys() <= inspect.signature(index).parameters.keys()
+    assert content["output"] == f"outputs/index/{path.stem}"
+
+
 @pytest.mark.parametrize("path", DATA, ids=name_of)
 def test_every_list_of_sources_is_built(path: Path) -> None:
     assert read_sources(path)
@@ -133,7 +143,7 @@ def test_every_class_in_a_configuration_can_be_imported(path: Path) -> None:
 
 
 def test_no_configuration_lies_where_nothing_reads_it() -> None:
-    assert set(FILES) == {*EXPERIMENTS, *PARTS, *TASKS, *BASELINES, *ZERO_SHOT, *DATA, *recipe_files()}
+    assert set(FILES) == {*EXPERIMENTS, *PARTS, *TASKS, *BASELINES, *ZERO_SHOT, *INDEXES, *DATA, *recipe_files()}
 
 
 def recipe_files() -> set[Path]:

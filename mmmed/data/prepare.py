@@ -15,7 +15,6 @@ from pathlib import Path, PurePath
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from mmmed import __version__
 from mmmed.data.card import cards_folder, read_card
 from mmmed.data.datamodule import write_quarantine
 from mmmed.data.deidentify.audit import Audit
@@ -30,6 +29,7 @@ from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, check_disjoint
 from mmmed.errors import ConfigError, DataError, ImageError, OutputError, RecordError
 from mmmed.page.files import replace_text
 from mmmed.records import SPLITS, Example, LazyImage, Quarantined, Split
+from mmmed.version import VERSION
 
 SPLIT_FILE = "splits.json"
 AUDIT_FILE = "privacy.jsonl"
@@ -153,7 +153,7 @@ def _fill(part: Path, source: Source, recipe: Recipe) -> Index:
         gate=gate,
         licence=card.licence,
         forbids=card.forbids,
-        made_by=f"mmmed {__version__}",
+        made_by=f"mmmed {VERSION}",
     )
     write_quarantine(part / QUARANTINE, written.quarantined)
     write_manifest(manifest, part / SPLIT_FILE)

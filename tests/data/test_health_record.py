@@ -217,7 +217,9 @@ def test_whatever_stands_in_a_bundle_it_is_read_or_refused(changes: list[tuple[t
     for (*path, last), junk in changes:
         owner: Any = broken
         for step in path:
-            if isinstance(owner, dict | list) and (step in owner if isinstance(owner, dict) else step < len(owner)):
+            if (isinstance(owner, dict) and step in owner) or (
+                isinstance(owner, list) and isinstance(step, int) and step < len(owner)
+            ):
                 owner = owner[step]
         if isinstance(owner, dict) or (isinstance(owner, list) and isinstance(last, int) and last < len(owner)):
             owner[last] = junk

@@ -57,7 +57,8 @@ def test_a_batch_writes_what_each_writes_alone(
 def test_what_is_drawn_depends_on_the_seed_and_not_on_the_company(made: Made, examples: list[Example]) -> None:
     decoding = Decoding(max_new_tokens=6, temperature=1.0, seed=3)
     together = generate(*made, examples, decoding=decoding)
-    assert generate(*made, examples[2:4], decoding=decoding) == together[2:4]
+    # Not from the middle: without images, equal questions come to stand behind each other, and are told apart by that.
+    assert generate(*made, examples[:3], decoding=decoding) == together[:3]
     assert generate(*made, examples, decoding=Decoding(max_new_tokens=6, temperature=1.0, seed=4)) != together
     assert len(set(generate(*made, [examples[0]] * 5, decoding=decoding))) > 1, "equal questions are drawn apart"
 

@@ -34,7 +34,7 @@ def encode(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def test_bm25_equals_the_formula() -> None:
-    k1, b, lengths = 1.5, 0.75, [4, 3, 6, 1]
+    k1, b, lengths = 1.5, 0.75, [4, 3, 7, 1]
     mean = sum(lengths) / 4
     rarity = math.log(1 + (4 - 2 + 0.5) / (2 + 0.5))
     expected = [

@@ -1,0 +1,3 @@
+"""The version of the project, which every floor may name."""
+
+VERSION = "0.1.0"
