@@ -15,12 +15,16 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mmmed.cli.main import ClearErrors
 from mmmed.data.datamodule import MedicalData
 from mmmed.errors import CheckpointError, MmmedError, OutputError
 from mmmed.training.callbacks import Pace, SaveModel, Showcase
+from mmmed.training.checkpointing import AtomicCheckpointIO
+from mmmed.training.profile import Profile
 from mmmed.training.provenance import environment
+from mmmed.training.shard_files import META
 from mmmed.training.stage import Stage
 
 
@@ -35,6 +39,9 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--output", type=str, default="outputs/run", help="Folder of everything the run leaves.")
         parser.add_argument(
             "--wandb", type=bool, default=True, help="Log to Weights & Biases (WANDB_MODE decides where)."
+        )
+        parser.add_argument(
+            "--profile", action="store_true", help="Trace a few steps; trace and summary go to OUTPUT/profile."
         )
         parser.link_arguments("output", "trainer.default_root_dir")
 
@@ -67,10 +74,18 @@ class TrainingCLI(LightningCLI):
             arguments["logger"] = _loggers(output, use_wandb=self._get(self.config, "wandb"))
         trainer = super().instantiate_trainer(**arguments)
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(output / "checkpoints")
-        callbacks[-1:-1] = [Pace(), Showcase(), SaveModel()]  # Lightning wants the one that saves checkpoints last
+        traced = [Profile()] if self._get(self.config, "profile") else []
+        callbacks[-1:-1] = [
+            Pace(),
+            *traced,
+            Showcase(),
+            SaveModel(),
+        ]  # Lightning wants the one that saves checkpoints last
         return trainer
 
 
@@ -102,7 +117,8 @@ def main(arguments: list[str]) -> None:
             seed_everything_default=0,
             parser_class=TrainingParser,
             parser_kwargs={"prog": "mmmed"},
-            trainer_defaults={"callbacks": []},
+            # The data module gives each rank its share of the batches itself.
+            trainer_defaults={"callbacks": [], "use_distributed_sampler": False},
             args=arguments,
         )
     finally:
@@ -139,10 +155,12 @@ def _check_checkpoint(path: str | None, output: Path) -> None:
     if path is None:
         return
     kept = path in ("last", "best")
-    if not kept and not Path(path).is_file():
+    if not kept and not (Path(path).is_file() or (Path(path) / META).is_file()):
         raise CheckpointError(f"no checkpoint at {path}; name a .ckpt file, or 'last' for the newest under --output")
     for file in (output / "checkpoints").glob("*.ckpt") if kept else [Path(path)]:
-        if not is_zipfile(file):  # its index stands at the end, so that one cut off in writing has none
+        if file.is_file() and not is_zipfile(
+            file
+        ):  # its index stands at the end, so that one cut off in writing has none
             raise CheckpointError(f"checkpoint {file} is damaged; delete it, and resume from another or start anew")
 
 

@@ -82,9 +82,9 @@ class BatchOrder(Sampler[list[int]]):
 
     @cached_property
     def digest(self) -> str:
-        """Identifies the order: equal digests, equal batches."""
+        """Identifies the order: equal digests, equal batches, however many ranks share them."""
         weights = None if self.weights is None else self.weights.tolist()
-        decides = (self.lengths.tolist(), self.batch_size, self.seed, self.world, self.window, weights, self.nearby)
+        decides = (self.lengths.tolist(), self.batch_size, self.seed, self.window, weights, self.nearby)
         return hashlib.sha256(repr(decides).encode()).hexdigest()
 
     def _batches(self) -> Sequence[Sequence[int]] | NDArray[np.int64]:
@@ -143,17 +143,18 @@ class ResumableLoader(DataLoader[Any]):
 
     def position(self) -> dict[str, Any]:
         """Epoch and batch to go on from, and in which order."""
-        return {**self._handed_out._asdict(), "order": self.order.digest}
+        return {**self._handed_out._asdict(), "world": self.order.world, "order": self.order.digest}
 
     def resume(self, position: dict[str, Any]) -> None:
-        """Go on from a position.
+        """Go on from a position, which other ranks may have taken: where their batches do not divide, some come again.
 
         Raises:
             CheckpointError: It was taken in another order.
         """
         if position["order"] != self.order.digest:
             raise CheckpointError(
-                "the checkpoint was made with other batches; resume with the data, batch_size and seed, and the number "
-                "of devices, that it was made with"
+                "the checkpoint was made with other batches; resume with the data, batch_size and seed that it was made "
+                "with"
             )
-        self._handed_out = self._next = _Place(position["epoch"], position["batch"])
+        batch = position["batch"] * position["world"] // self.order.world
+        self._handed_out = self._next = _Place(position["epoch"], min(batch, len(self.order) - 1))

@@ -63,8 +63,22 @@ class ContrastiveFolder:
     provenance: Mapping[str, Any]
 
 
-def save(model: ModelOfParts, folder: Path, *, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+def save(
+    model: ModelOfParts,
+    folder: Path,
+    *,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write a model so that `load` gives it back; an older folder of this name is replaced only when all is written.
+
+    Args:
+        model: The model.
+        folder: Where to.
+        settings: Arguments of its processor beyond what the model itself knows.
+        provenance: How it was made.
+        state: Its tensors put together, where the model itself holds pieces of them.
 
     Raises:
         OutputError: The place cannot be written.
@@ -80,7 +94,7 @@ def save(model: ModelOfParts, folder: Path, *, settings: Mapping[str, Any], prov
     try:
         shutil.rmtree(partial_folder, ignore_errors=True)
         partial_folder.mkdir(parents=True)
-        save_file(distinct(model.state_dict()), partial_folder / TENSORS)
+        save_file(distinct(state if state is not None else model.state_dict()), partial_folder / TENSORS)
         model.tokenizer.save_pretrained(partial_folder)
         (partial_folder / RECIPE).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,6 +29,15 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Weighted(Protocol):
+    """An objective whose mean is over more or fewer things in each batch, so that batches differ in what they count."""
+
+    def weight(self, batch: Batch) -> int:
+        """How many things the mean over this batch is over."""
+        ...
+
+
 class AnswerLoss:
     """Cross-entropy of the answers' tokens, given all that stands before them; the loss of language models.
 
@@ -44,6 +53,10 @@ class AnswerLoss:
         ids_S, places_S = batch.learned()
         hidden_SD = model.read(batch).flatten(0, 1)[places_S]
         return cross_entropy(model.language.head, hidden_SD, ids_S)
+
+    def weight(self, batch: Batch) -> int:
+        """The supervised tokens that the mean is over."""
+        return len(batch.learned().ids_S)
 
 
 class VocabularyLoss:

@@ -3,10 +3,9 @@
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import lightning
-import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -25,9 +24,12 @@ from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.pair import PairProcessor
 from mmmed.processing.processor import Processor
 from mmmed.training.contrastive import ContrastiveLoss
-from mmmed.training.objectives import AnswerLoss, Objective
+from mmmed.training.objectives import AnswerLoss, Objective, Weighted
 from mmmed.training.qformer import freeze_idle_side
+from mmmed.training.resuming import random_states, rescale_progress, set_random_state
 from mmmed.training.schedule import warm_cosine
+from mmmed.training.sharding import shard
+from mmmed.training.weighting import StepMean, answer_for
 
 _log = logging.getLogger(__name__)
 
@@ -106,15 +108,41 @@ class Stage(lightning.LightningModule):
         if frozen_bfloat16:
             halve_frozen(model)
         self.strict_loading = False
+        self._step_mean = StepMean()
+        self._batch_index = 0
+
+    def configure_model(self) -> None:
+        """Where the engine shards the model over devices, cut it."""
+        if self.device_mesh is not None:
+            shard(self, self.device_mesh, precision=str(self.trainer.precision))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self._batch_index = batch_idx
         loss = self.objective.loss(self.model, batch)
-        told = {"loss": loss, **self._told()}
+        told = self._told()
         if (auxiliary := take_auxiliary_loss(self.model)) is not None:
             told["auxiliary_loss"] = auxiliary
+        whole = loss if auxiliary is None else loss + auxiliary
+        if self.trainer.world_size > 1 and not len(batch.pixels_NCHW):
+            whole = answer_for(whole, self._parameters_of_images())
+        if self._is_shared(self.objective):
+            # The loss of the step is told when all of its parts are there, in on_after_backward.
+            whole = self._step_mean.weighed(whole, self.objective.weight(batch), told=loss)
+        else:
+            told["loss"] = loss
         for name, value in told.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=batch.conversations)
-        return loss if auxiliary is None else loss + auxiliary
+        return whole
+
+    def on_after_backward(self) -> None:
+        """When the last micro-batch of a step is in, weigh each token of the step alike."""
+        trainer, parts = self.trainer, self.trainer.accumulate_grad_batches
+        done = self._batch_index + 1
+        if done % parts and done < trainer.num_training_batches and not trainer.is_last_batch:
+            return
+        loss = self._step_mean.share(self.parameters(), divided_by=parts * trainer.world_size)
+        if loss is not None:
+            self.log("train/loss", loss, prog_bar=True, batch_size=1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         weight = int(batch.supervised_BT.sum())
@@ -144,7 +172,7 @@ class Stage(lightning.LightningModule):
         """Keep what learns and the random state; frozen parts come back from where they came from."""
         trained = self._trained_state()
         checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in trained}
-        checkpoint["random_state"] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        checkpoint["random_state"] = random_states()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         expected = {(key, value.shape) for key, value in self._trained_state().items()}
@@ -155,7 +183,8 @@ class Stage(lightning.LightningModule):
                 f"checkpoint and model differ in {len(odd)} trained tensors, such as {odd[0]!r}; "
                 "resume with the configuration the checkpoint was made with"
             )
-        self._random_state = checkpoint["random_state"]
+        self._random_states = checkpoint["random_state"]
+        rescale_progress(checkpoint["loops"], before=len(self._random_states), now=self.trainer.world_size)
 
     def setup(self, stage: str) -> None:
         if self.frozen_bfloat16 and str(self.trainer.precision) not in ("bf16-mixed", "bf16-true"):
@@ -167,9 +196,8 @@ class Stage(lightning.LightningModule):
         self.objective.prepare(self.processor, data.examples("test" if stage == "test" else "train"))
 
     def on_train_start(self) -> None:
-        if (state := getattr(self, "_random_state", None)) is not None:
-            torch.set_rng_state(state["cpu"])
-            torch.cuda.set_rng_state_all(state["cuda"])
+        if (states := getattr(self, "_random_states", None)) is not None:
+            set_random_state(states, rank=self.trainer.global_rank)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Parameters of each part: all of them, and those that learn."""
@@ -181,6 +209,16 @@ class Stage(lightning.LightningModule):
             for part in self.model.parts
             if (module := self.model.part(part)) is not None
         }
+
+    def _is_shared(self, objective: Objective) -> TypeGuard[Weighted]:
+        """Whether a step's mean is over several batches that count differently."""
+        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return isinstance(objective, Weighted) and parts > 1
+
+    def _parameters_of_images(self) -> list[nn.Parameter]:
+        """What learns and is not used by a batch without images."""
+        parts = [part for part in self.learning_rates if part not in ("language", "text", "shared")]
+        return [one for part in parts for one in trainable_parameters(self.model, part)]
 
     def _told(self) -> dict[str, Tensor]:
         """What the objective and the model's modules say of the step."""
