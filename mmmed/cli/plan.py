@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib import import_module
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +18,7 @@ from mmmed.cli.training import TrainingCLI, TrainingParser
 from mmmed.data.collate import pad
 from mmmed.data.conversation import merge
 from mmmed.data.datamodule import MedicalData
-from mmmed.errors import ConfigError, DataError
+from mmmed.errors import ConfigError, DataError, ImageError, RecordError
 from mmmed.models.decoder import decoder_layers
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.outline import Architectures, built, offline
@@ -58,6 +61,7 @@ class Sample(NamedTuple):
     """Some inputs of the model, shortest first, and where they are from."""
 
     inputs: list[ModelInput]
+    examples: list[Example]
     told: str
 
 
@@ -77,6 +81,8 @@ def main(arguments: list[str]) -> int:
     setting = _setting(described, devices=described["devices"])
     stage = _stage(described)
     sample = _sample(described, stage)
+    if sample.examples:
+        stage.objective.prepare(stage.processor, sample.examples)
     lengths = [len(one.ids) for one in sample.inputs]
     typical, longest = _batches(stage, sample.inputs, setting.batch_size)
     cost = step_cost(stage.model)
@@ -153,7 +159,7 @@ def _stage(described: Mapping[str, Any]) -> Stage:
         ) from error
     optimizer = given.pop("optimizer")
     module, _, name = optimizer["class_path"].rpartition(".")
-    made = getattr(__import__(module, fromlist=[name]), name)
+    made = getattr(import_module(module), name)
     settings = {key: value for key, value in (optimizer.get("init_args") or {}).items() if key in _known(made)}
     objective = built(given.pop("objective", None))
     with torch.device("meta"):
@@ -172,23 +178,24 @@ def _known(made: Any) -> set[str]:
 def _sample(described: Mapping[str, Any], stage: Stage) -> Sample:
     """Inputs of the training split, if the data is here; else one that is assumed."""
     data = described["data"]["init_args"]
-    inputs: list[ModelInput] = []
+    examples: list[Example] = []
     try:
         for source in built(data["sources"]):
             records = (one for one in source.records() if isinstance(one, Example) and one.split == "train")
-            wanted = [one for one in records if data["topics"] is None or one.topic in data["topics"]]
-            taken = merge(
-                wanted[: SAMPLE * data["most_turns"]],
-                most_turns=data["most_turns"],
-                seed=data["seed"],
-                join=data["join"],
-            )
-            inputs += [stage.processor.training(one) for one in taken[:SAMPLE]]
+            wanted = (one for one in records if data["topics"] is None or one.topic in data["topics"])
+            some = list(islice(wanted, SAMPLE * data["most_turns"]))
+            examples += merge(some, most_turns=data["most_turns"], seed=data["seed"], join=data["join"])[:SAMPLE]
     except (DataError, OSError):
-        inputs = []
+        examples = []
+    inputs = []
+    for example in examples:
+        with contextlib.suppress(RecordError, ImageError):  # training sets them aside, or refuses them
+            inputs.append(stage.processor.training(example))
     if inputs:
-        return Sample(sorted(inputs, key=lambda one: len(one.ids)), f"measured on {len(inputs)} examples")
-    return Sample([_assumed(stage)], f"assumed, the data is not here: one image and {ASSUMED_WORDS} tokens of text")
+        ordered = sorted(inputs, key=lambda one: len(one.ids))
+        return Sample(ordered, examples, f"measured on {len(inputs)} examples")
+    told = f"assumed, the data is not here: one image and {ASSUMED_WORDS} tokens of text"
+    return Sample([_assumed(stage)], [], told)
 
 
 def _assumed(stage: Stage) -> ModelInput:

@@ -80,11 +80,12 @@ def needs(model: Model, setting: Setting) -> Needs:
     """
     seen = model.memory
     share = setting.batch_size / model.setting.batch_size
-    half = (2 if setting.precision == "bf16-true" else 4) / (2 if model.setting.precision == "bf16-true" else 4)
+    half = _bytes_of(setting.precision) / _bytes_of(model.setting.precision)
     # Activations of mixed precision are about two thirds of those in float32, since sums stay in float32.
     width = _WIDTH[setting.precision] / _WIDTH[model.setting.precision]
     weights, gradients = seen.weights * half, seen.gradients * half
-    states = model.state_bytes * seen.gradients / _bytes_of(model.setting.precision) * (half if half < 1 else 1.0)
+    learning = seen.gradients / _bytes_of(model.setting.precision)
+    states = model.state_bytes * learning * _bytes_of(setting.precision) / 4
     activations, logits = seen.activations * share * width, seen.logits * share * width
     if setting.strategy == "fsdp":
         cut = setting.devices

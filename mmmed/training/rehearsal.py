@@ -134,9 +134,7 @@ class _Ghosts(TorchDispatchMode):
         kwargs = kwargs or {}
         if not any(isinstance(one, FakeTensor) for one in tree_iter((args, kwargs))):
             return func(*args, **kwargs)
-        if func is aten.masked_scatter_backward.default:
-            out = args[0].new_empty(tuple(args[2]))
-        elif func is aten.masked_select.default:
+        if func is aten.masked_select.default:
             out = args[0][args[1].expand(args[0].shape).nonzero().unbind(1)]
         else:
             out = func(*_counted(func, args), **kwargs)

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -95,27 +96,35 @@ class Sharded(ModelParallelStrategy):
         used = Path(self.broadcast(str(path.resolve())))
         folder = next(slot for slot in slots if slot.resolve() != used)
         tensors = dict(checkpoint.pop("state_dict")) | self._optimizer_tensors()
-        problem = ""
-        try:
+        with self._together():
             if self.is_global_zero:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)
-            self.barrier()
+        with self._together():
             write_rows(folder, tensors, rank=self.global_rank)
             if self.is_global_zero:
                 kept = checkpoint | {"ranks": self.world_size}
                 replace_file(folder / META, lambda file: torch.save(kept, file))
+        with self._together():
+            if self.is_global_zero:
+                _turn(path, folder)
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """Do something on all ranks; where one cannot, none goes on.
+
+        Raises:
+            OutputError: Some rank cannot write.
+        """
+        problem = ""
+        try:
+            yield
         except (OSError, OutputError) as error:
             problem = str(error)
         problems: list[Any] = [None] * self.world_size
         torch.distributed.all_gather_object(problems, problem)
         if any(problems):
-            with contextlib.suppress(OSError):
-                shutil.rmtree(folder, ignore_errors=True)
             raise OutputError(next(filter(None, problems)))
-        if self.is_global_zero:
-            _turn(path, folder)
-        self.barrier()
 
     def remove_checkpoint(self, filepath: Any) -> None:
         """Remove a checkpoint and what its link leads to."""

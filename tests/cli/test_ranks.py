@@ -1,10 +1,14 @@
 """`mmmed fit` on several ranks: the same losses, the same batches, and checkpoints that any number of ranks opens."""
 
+import contextlib
 import copy
 import multiprocessing
 import os
+import random
+import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +249,52 @@ def test_a_checkpoint_of_two_ranks_opens_on_one_and_on_four(
         steps = [step for step, _, _ in diary(tmp_path / "again")]
         assert steps[0] == 3
         assert (tmp_path / "again" / "model" / "model.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_runs_killed_at_random_moments_end_as_an_uninterrupted_one(
+    config: Config, tmp_path: Path, strategy: str
+) -> None:
+    language = config["model"]["init_args"]["model"]["init_args"]["language"]
+    language["init_args"]["config"]["attention_dropout"] = 0.2  # so that the random state matters too
+    config["data"]["init_args"]["workers"] = 2
+    whole = tmp_path / "whole"
+    trained(given(config, whole, ranks=2, strategy=strategy), ranks=2)
+    expected = [diary(whole, rank) for rank in range(2)]
+    end = weights(whole)
+    for moment in range(20 if os.environ.get("MMMED_LONG") else 3):
+        folder = tmp_path / f"killed_{moment}"
+        arguments = given(config, folder, ranks=2, strategy=strategy)
+        lines, wait = random.randrange(len(expected[0]) - 1), random.uniform(0, 0.3)
+        told = f"killed {wait:.3f} s after {lines} steps"
+        killed(started(arguments, ranks=2), folder, lines=lines, wait=wait)
+        for rank in range(2):
+            (folder / f"diary.{rank}").unlink(missing_ok=True)
+        if (folder / "model").exists():
+            continue  # the kill came after the end
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+        trained([*arguments, *(["--ckpt_path", str(checkpoint)] if checkpoint.exists() else [])], ranks=2)
+        for rank in range(2):
+            seen = diary(folder, rank)
+            assert seen == expected[rank][len(expected[rank]) - len(seen) :], told
+            assert seen, told
+        resumed = weights(folder)
+        assert all(torch.equal(tensor, resumed[name]) for name, tensor in end.items()), told
+
+
+def killed(processes: list[Any], folder: Path, *, lines: int, wait: float) -> None:
+    """Let a run come so far and a moment further, and take the power from all of its processes."""
+    written = folder / "diary.0"
+    while any(one.is_alive() for one in processes):
+        if written.exists() and len(written.read_text().splitlines()) >= lines:
+            break
+        time.sleep(0.02)
+    time.sleep(wait)
+    for process in processes:
+        assert process.pid is not None
+        # The workers are in the group of their rank; a run that is over has none.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+    finished(processes)
