@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -74,6 +75,7 @@ def main(arguments: list[str]) -> int:
     Raises:
         ConfigError: The configuration is wrong, or its memory cannot be computed.
     """
+    warnings.filterwarnings("ignore", module="lightning")
     described = _read(arguments[1:])
     kind, mfu = known_gpu(described["gpu"]), float(described["mfu"])
     if not 0 < mfu <= 1:
@@ -257,7 +259,7 @@ def _parameters(counts: Mapping[str, Mapping[str, int]]) -> str:
 def _step(setting: Setting) -> str:
     together = setting.batch_size * setting.accumulate * setting.devices
     return (
-        f"{together} examples: {setting.batch_size} × {setting.accumulate} micro-batches × {setting.devices} devices "
+        f"{together} examples: {setting.batch_size} x {setting.accumulate} micro-batches x {setting.devices} devices "
         f"({setting.strategy}, {setting.precision})"
     )
 

@@ -142,7 +142,9 @@ def _products(layers: nn.Module, config: Any) -> tuple[float, float]:
 
 def _cost_of(module: nn.Module, example: Tensor, *, flows: bool) -> Cost:
     """Count a module that reads one thing; no memory is taken and nothing computed."""
-    named = {name: one.to("meta") for name, one in [*module.named_parameters(), *module.named_buffers()]}
+    held = [*module.named_parameters(), *module.named_buffers()]
+    # Made anew, since what is cut over ranks does not mix with what is not.
+    named = {name: torch.empty(one.shape, dtype=one.dtype, device="meta") for name, one in held}
     training = module.training
     module.eval()
     try:

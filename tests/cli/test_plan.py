@@ -83,7 +83,7 @@ def test_a_plan_names_parameters_tokens_operations_memory_and_time(
     assert re.search(rf"^language +{language:,} +{language:,}$", shown, re.MULTILINE)
     assert re.search(r"^vision +[\d,]+ +0$", shown, re.MULTILINE)
     assert "assumed, the data is not here" in shown
-    assert "2 examples: 2 × 1 micro-batches × 1 devices (single, bf16-mixed)" in shown
+    assert "2 examples: 2 x 1 micro-batches x 1 devices (single, bf16-mixed)" in shown
     assert "backward" in shown
     assert "at 40% of 312 TFLOP/s" in shown
     assert "time of 100 steps" in shown

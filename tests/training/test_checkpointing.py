@@ -87,9 +87,11 @@ def test_what_is_written_in_the_background_replaces_before_the_old_one_goes(tmp_
 def test_a_failure_in_the_background_is_raised(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     background = BackgroundCheckpointIO()
-    background.save_checkpoint(state(1), tmp_path / "file" / "last.ckpt")
     with pytest.raises(OutputError, match="cannot write checkpoint"):
-        background.teardown()
+        try:
+            background.save_checkpoint(state(1), tmp_path / "file" / "last.ckpt")
+        finally:
+            background.teardown()
 
 
 def test_pieces_are_put_together_and_a_missing_one_is_told(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ class Batches(lightning.LightningDataModule):
         inputs = [processor.training(example) for example in self._examples]
         return DataLoader(inputs, batch_size=self._size, collate_fn=partial(pad, image_id=processor.image_id))
 
+    val_dataloader = train_dataloader
+
 
 def trained(model: VisionLanguageModel, examples: list[Example], folder: Path, *, size: int) -> tuple[Stage, float]:
     """One step on all examples, in batches of `size`; the stage, and the loss that was told."""
@@ -42,6 +44,7 @@ def trained(model: VisionLanguageModel, examples: list[Example], folder: Path, *
         accelerator="cpu",
         default_root_dir=folder,
         max_steps=1,
+        limit_val_batches=0,
         accumulate_grad_batches=len(examples) // size,
         gradient_clip_val=1.0,
         logger=False,
