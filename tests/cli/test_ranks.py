@@ -122,7 +122,7 @@ def config(tmp_path: Path, films: Path, tokenizer_folder: Path) -> Config:
             "accelerator": "cpu",
             "devices": 1,
             "precision": "32-true",
-            "max_epochs": 2,
+            "max_epochs": 4,
             "limit_val_batches": 0,
             "num_sanity_val_steps": 0,
             "log_every_n_steps": 1,
