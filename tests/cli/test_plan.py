@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from mmmed.cli.main import main
-from mmmed.data.sources.phantom import PhantomSource
 
 
 def part(name: str, /, **arguments: Any) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def test_a_plan_names_parameters_tokens_operations_memory_and_time(
     language = 2 * 420 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
     assert re.search(rf"^language +{language:,} +{language:,}$", shown, re.MULTILINE)
     assert re.search(r"^vision +[\d,]+ +0$", shown, re.MULTILINE)
-    assert "assumed, the data is not here" in shown
+    assert re.search(r"4 per image \(measured on \d+ examples\)", shown)
     assert "2 examples: 2 x 1 micro-batches x 1 devices (single, bf16-mixed)" in shown
     assert "backward" in shown
     assert "at 40% of 312 TFLOP/s" in shown
@@ -90,12 +89,16 @@ def test_a_plan_names_parameters_tokens_operations_memory_and_time(
     assert "fits" in shown
 
 
-def test_tokens_are_measured_where_the_data_is(
+def test_tokens_are_assumed_and_said_to_be_where_the_data_is_not_here(
     write: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    PhantomSource(count=4, cache=str(tmp_path / "films")).prepare()
-    assert main(["plan", "--config", write()]) == 0
-    assert re.search(r"4 per image \(measured on \d+ examples\)", capsys.readouterr().out)
+    given = Path(write())
+    content = yaml.safe_load(given.read_text())
+    nowhere = part("data.sources.pairs.Pairs", path=str(tmp_path / "nowhere.csv"))
+    content["data"]["init_args"]["sources"] = [nowhere]
+    given.write_text(yaml.safe_dump(content))
+    assert main(["plan", "--config", str(given)]) == 0
+    assert "assumed, the data is not here" in capsys.readouterr().out
 
 
 def test_what_does_not_fit_is_told_with_what_to_change(
