@@ -104,7 +104,7 @@ def test_tokens_are_assumed_and_said_to_be_where_the_data_is_not_here(
 def test_what_does_not_fit_is_told_with_what_to_change(
     write: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = write(width=8192, layers=24, batch_size=4)
+    given = write(width=4096, layers=12, batch_size=4)
     assert main(["plan", "--config", given, "--gpu", "rtx4090"]) == 1
     shown = capsys.readouterr().out
     assert "does not fit" in shown
