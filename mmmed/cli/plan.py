@@ -203,7 +203,8 @@ def _sample(described: Mapping[str, Any], stage: Stage) -> Sample:
 def _assumed(stage: Stage) -> ModelInput:
     transform = stage.model.transform
     images = 0 if transform is None else 1
-    places = images * int(stage.model.tokens_per_image)
+    tokens_per_image: int = stage.processor.tokens_per_image if images else 0
+    places = images * tokens_per_image
     ids = torch.zeros(places + ASSUMED_WORDS, dtype=torch.long)
     ids[:places] = stage.processor.image_id
     supervised = torch.zeros(len(ids), dtype=torch.bool)

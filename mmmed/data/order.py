@@ -153,8 +153,8 @@ class ResumableLoader(DataLoader[Any]):
         """
         if position["order"] != self.order.digest:
             raise CheckpointError(
-                "the checkpoint was made with other batches; resume with the data, batch_size and seed that it was made "
-                "with"
+                "the checkpoint was made with other batches; resume with the data, batch_size and seed that it was "
+                "made with"
             )
         batch = position["batch"] * position["world"] // self.order.world
         self._handed_out = self._next = _Place(position["epoch"], min(batch, len(self.order) - 1))

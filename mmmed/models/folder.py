@@ -22,7 +22,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from mmmed.errors import CheckpointError, OutputError
 from mmmed.models.contrastive import ContrastiveModel

@@ -45,7 +45,7 @@ class Profile(Callback):
         self._start = perf_counter()
         if self._seen >= WARMUP and len(self._waits) < self.steps:
             self._waits.append(self._start - self._end)
-        if self._seen == WARMUP and trainer.is_global_zero:  # type: ignore[attr-defined]
+        if self._seen == WARMUP and trainer.is_global_zero:
             cuda = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
             self._profiler = profile(activities=[ProfilerActivity.CPU, *cuda], profile_memory=True)
             self._profiler.start()
@@ -63,7 +63,7 @@ class Profile(Callback):
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         if self._profiler is not None:
             self._write(trainer, pl_module)
-        elif not self._works and trainer.is_global_zero:  # type: ignore[attr-defined]
+        elif not self._works and trainer.is_global_zero:
             _log.warning("the run has %d batches, and the first %d are not traced; train longer", self._seen, WARMUP)
 
     def _write(self, trainer: lightning.Trainer, stage: Any) -> None:

@@ -63,7 +63,7 @@ def rehearse(model: ModelOfParts, objective: Objective, batch: Batch, *, precisi
     for parameter in model.parameters():
         ledger.leave_out(parameter)
         if parameter.requires_grad:
-            parameter.register_post_accumulate_grad_hook(ledger.gradient)
+            parameter.register_post_accumulate_grad_hook(ledger.gradient)  # type: ignore[no-untyped-call]
     for buffer in model.buffers():
         ledger.leave_out(buffer)
     mixed = precision == "bf16-mixed"
@@ -71,7 +71,7 @@ def rehearse(model: ModelOfParts, objective: Objective, batch: Batch, *, precisi
         with _Ghosts(ledger):
             with torch.autocast("cpu", dtype=torch.bfloat16) if mixed else nullcontext():
                 loss = objective.loss(model, batch)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
     except (RuntimeError, NotImplementedError) as error:
         reason = str(error).strip().partition("\n")[0][:120]
         raise ConfigError(f"the memory of this step cannot be planned without running it ({reason})") from error
@@ -123,11 +123,11 @@ class _Ledger:
         self._held[kind] -= size
 
 
-class _Ghosts(TorchDispatchMode):
+class _Ghosts(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Computes what is real, and of the rest shapes and types alone."""
 
     def __init__(self, ledger: _Ledger) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._ledger = ledger
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

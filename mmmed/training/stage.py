@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import lightning
+import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
