@@ -30,7 +30,7 @@ def cross_entropy(
     if not len(ids_S):
         return hidden_SD.sum() * 0.0
     with torch.no_grad():
-        vocabulary = head(hidden_SD[:1]).shape[-1]
+        vocabulary = head(hidden_SD[:1].detach()).shape[-1]
     size = max(1, elements // vocabulary)
     if len(ids_S) <= size:
         return _summed(head, hidden_SD, ids_S) / len(ids_S)

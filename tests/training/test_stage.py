@@ -183,7 +183,8 @@ def test_frozen_parts_keep_their_statistics_and_drop_nothing(make_model: MakeMod
 def test_a_checkpoint_keeps_what_learns_and_its_running_statistics(make_model: MakeModel) -> None:
     encoder = TimmEncoder("resnet10t", weights=None, layer=-1, size=32)
     stage = Stage("instruct", VisionLanguageModel(make_model().language, encoder, MLPProjector), {"vision": 1e-3}, adam)
-    checkpoint = {"state_dict": stage.state_dict()}
+    stage.trainer = SimpleNamespace(world_size=1)
+    checkpoint: dict[str, Any] = {"state_dict": stage.state_dict(), "loops": {}}
     stage.on_save_checkpoint(checkpoint)
     kept = set(checkpoint["state_dict"])
     assert {key.split(".")[1] for key in kept} == {"vision"}
