@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.entities import Finding
@@ -124,7 +125,7 @@ def _series(text: str) -> Iterator[Finding]:
 def _small_names(text: str) -> Iterator[Finding]:
     """Yield given names, with a surname after them, in a text without capitals, as people type or dictate."""
     words = list(SMALL.finditer(text))
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip_longest(words, words[1:]):
         if stem_of(word[0]) in lexicon.clear_first_names():
             end = word.end()
             if following is not None and following.start() == end + 1:

@@ -122,6 +122,11 @@ def test_a_failing_recogniser_stops_the_run_and_quotes_nothing(monkeypatch: pyte
     assert raised.value.__cause__ is None
 
 
+@pytest.mark.parametrize("text", ["", " ", "?", "3", "3 cm", "yes", "A", "€ 5", "ab\u0301c", "\n\n- \n"])
+def test_a_text_of_next_to_nothing_holds_nothing(text: str) -> None:
+    assert find(text) == []
+
+
 def test_the_engine_has_no_recogniser_but_ours() -> None:
     names = {one.name for one in recognisers.engine("rules").registry.recognizers}
     assert names == {"contacts", "records", "dates", "places", "ages", "names"}
