@@ -33,7 +33,7 @@ def cross_entropy(
         vocabulary = head(hidden_SD[:1].detach()).shape[-1]
     size = max(1, elements // vocabulary)
     if len(ids_S) <= size:
-        return _summed(head, hidden_SD, ids_S) / len(ids_S)
+        return functional.cross_entropy(head(hidden_SD).float(), ids_S)
     parts = zip(torch.split(hidden_SD, size), torch.split(ids_S, size), strict=True)
     sums = [checkpoint(_summed, head, hidden, ids, use_reentrant=False) for hidden, ids in parts]
     return torch.stack(sums).sum() / len(ids_S)

@@ -266,7 +266,7 @@ def test_runs_killed_at_random_moments_end_as_an_uninterrupted_one(
     trained(given(config, whole, ranks=2, strategy=strategy), ranks=2)
     expected = [diary(whole, rank) for rank in range(2)]
     end = weights(whole)
-    for moment in range(20 if os.environ.get("MMMED_LONG") else 3):
+    for moment in range(20):
         folder = tmp_path / f"killed_{moment}"
         arguments = given(config, folder, ranks=2, strategy=strategy)
         lines, wait = random.randrange(len(expected[0]) - 1), random.uniform(0, 0.3)
