@@ -57,8 +57,9 @@ def test_a_batch_writes_what_each_writes_alone(
 def test_what_is_drawn_depends_on_the_seed_and_not_on_the_company(made: Made, examples: list[Example]) -> None:
     decoding = Decoding(max_new_tokens=6, temperature=1.0, seed=3)
     together = generate(*made, examples, decoding=decoding)
-    # Not from the middle: without images, equal questions come to stand behind each other, and are told apart by that.
-    assert generate(*made, examples[:3], decoding=decoding) == together[:3]
+    # Without images the fourth asks what the first does, and is told apart from it by being the second to ask.
+    for part in (slice(1, 3), slice(4, None)):
+        assert generate(*made, examples[part], decoding=decoding) == together[part]
     assert generate(*made, examples, decoding=Decoding(max_new_tokens=6, temperature=1.0, seed=4)) != together
     assert len(set(generate(*made, [examples[0]] * 5, decoding=decoding))) > 1, "equal questions are drawn apart"
 
