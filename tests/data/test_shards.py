@@ -148,6 +148,7 @@ def test_after_a_kill_the_remaining_samples_are_the_same(
         )
 
     def train_until_killed(rank: int, log: Path) -> None:
+        torch.set_num_threads(1)  # the threads of the process it was forked from are not there
         module, seen = data(rank), []
         for batch in module.train_dataloader():
             seen.append(digest(batch))

@@ -32,6 +32,7 @@ def number_in(path: Path) -> float:
 
 def limited(folder: Path, result: Any) -> None:
     """Try to write more than a file may hold, as on a disk that is full."""
+    torch.set_num_threads(1)  # the threads of the process it was forked from are not there
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     try:
         AtomicCheckpointIO().save_checkpoint(state(2, size=1_000_000), folder / "last.ckpt")
@@ -53,6 +54,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_so_in_one_line(tmp_pa
 
 
 def write_for_ever(folder: Path) -> None:
+    torch.set_num_threads(1)
     for number in range(1, 1_000_000):
         AtomicCheckpointIO().save_checkpoint(state(number, size=500_000), folder / "last.ckpt")
 
