@@ -1,4 +1,4 @@
-"""Small changes to training images that leave the meaning of their text as it is.
+"""Small changes to training images that leave the meaning of their text as it is, and reports cut to a sentence.
 
 A picture is turned, moved, scaled, lit and grained a little, and mirrored only where nothing that is asked or
 answered speaks of a side: in a mirror, the effusion on the left is on the right, and the answer is wrong.
@@ -25,6 +25,8 @@ LARGEST_SHARE = 0.5
 
 LARGEST_SIDE = 2048
 """Pictures of more pixels a side are shrunk to it before: no encoder reads as many, and each one costs time."""
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 # What a mirror makes wrong, in the languages of the sources: sides, their abbreviations, hours of a clock. An
 # underscore may stand beside a word (left_lung), a letter or digit may not (bright, L5).
@@ -99,6 +101,8 @@ class Augmentation:
         noise: Standard deviation of Gaussian noise, as a share of white.
         flip: How often a picture is mirrored, in [0, 1]. An example whose text speaks of a side never is. Mirrored
             bodies have their hearts on the other side: leave it at 0 for chest and abdomen.
+        one_sentence: How often a reference is cut down to one of its sentences, in [0, 1]; for contrastive training,
+            which then knows single sentences, such as prompts are (ConVIRT, arXiv 2010.00747, section 3.2).
         seed: Of all draws.
 
     Raises:
@@ -112,25 +116,34 @@ class Augmentation:
     contrast: float = 0.1
     noise: float = 0.01
     flip: float = 0.0
+    one_sentence: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        limits = {"rotation": LARGEST_ROTATION, "flip": 1.0}
-        for name in ("rotation", "translation", "zoom", "brightness", "contrast", "noise", "flip"):
+        limits = {"rotation": LARGEST_ROTATION, "flip": 1.0, "one_sentence": 1.0}
+        for name in ("rotation", "translation", "zoom", "brightness", "contrast", "noise", "flip", "one_sentence"):
             value, limit = getattr(self, name), limits.get(name, LARGEST_SHARE)
             if not 0 <= value <= limit:
                 raise ConfigError(f"augmentation: {name} is {value}; expected 0 to {limit:g}")
 
     def changed(self, example: Example, *, epoch: int) -> Example:
-        """The same example with pictures that change when they are decoded."""
+        """The same example with pictures that change when they are decoded, and a shorter reference if it comes so."""
+        chance = f"{self.seed}:{epoch}:{example.source}:{example.id}"
+        example = self._shortened(example, _generator(f"{chance}:sentence"))
         if not example.images:
             return example
-        chance = f"{self.seed}:{epoch}:{example.source}:{example.id}"
         change = self._draw(_generator(chance), may_mirror=not speaks_of_a_side(example))
         images: tuple[LazyImage, ...] = tuple(
             _Changed(image, change, self.noise, f"{chance}:{place}") for place, image in enumerate(example.images)
         )
         return replace(example, images=images)
+
+    def _shortened(self, example: Example, generator: np.random.Generator) -> Example:
+        *before, last = example.turns
+        if generator.random() >= self.one_sentence or example.options or last.speaker != "assistant":
+            return example
+        sentence = generator.choice(_SENTENCE_END.split(last.text.strip()))
+        return replace(example, turns=(*before, replace(last, text=str(sentence), blanks=(), rejected="")))
 
     def _draw(self, generator: np.random.Generator, *, may_mirror: bool) -> _Change:
         turn, right, down, zoom, brightness, contrast = generator.uniform(-1, 1, size=6).tolist()

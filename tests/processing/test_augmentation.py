@@ -233,3 +233,19 @@ def test_limits_are_set_from_a_file() -> None:
     assert parser.instantiate(parser.parse_object({})).augmentation is None
     found = parser.instantiate(parser.parse_object({"augmentation": {"rotation": 2.0, "flip": 0.5}})).augmentation
     assert found == Augmentation(rotation=2.0, flip=0.5)
+
+
+def test_a_report_is_cut_to_one_of_its_sentences_as_often_as_is_said() -> None:
+    report = example("What is shown?", "No nodule. Is there fluid? Small effusion, 1.5 cm.")
+    sentences = {"No nodule.", "Is there fluid?", "Small effusion, 1.5 cm."}
+    cut = replace(STILL, one_sentence=0.5)
+    told = [cut.changed(report, epoch=epoch).reference for epoch in range(400)]
+    assert set(told) == sentences | {report.reference}
+    assert 160 <= told.count(report.reference) <= 240
+    assert told == [cut.changed(report, epoch=epoch).reference for epoch in range(400)]
+    assert STILL.changed(report, epoch=0).reference == report.reference
+
+
+def test_the_answer_of_a_closed_question_is_never_cut() -> None:
+    closed = example("Ill?", "Yes. Very.", options=("Yes. Very.", "No."))
+    assert replace(STILL, one_sentence=1.0).changed(closed, epoch=0).reference == "Yes. Very."
