@@ -5,14 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from mmmed.data.splits import uniform
-
-NO_FINDING = "No Finding"
-"""What the lists of findings of chest films call a film without any."""
+from mmmed.processing.findings.labeller import NO_FINDING, SUPPORT_DEVICES
 
 Asked = Literal["balanced", "all"]
 """`balanced` asks about the findings of an image and as many absent ones; `all` asks about whatever is known."""
 
-_WHOLE = {NO_FINDING: "Is this radiograph normal?", "Support Devices": "Are there support devices?"}
+_WHOLE = {NO_FINDING: "Is this radiograph normal?", SUPPORT_DEVICES: "Are there support devices?"}
 _WORDS = {"Effusion": "a pleural effusion", "Hernia": "a hernia", "Mass": "a mass", "Nodule": "a nodule"}
 _WORDS |= {"Infiltration": "an infiltrate", "Pneumothorax": "a pneumothorax", "Pleural Effusion": "a pleural effusion"}
 _WORDS |= {"Enlarged Cardiomediastinum": "an enlarged cardiomediastinum", "Lung Lesion": "a lung lesion"}

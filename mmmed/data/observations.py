@@ -4,25 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from mmmed.data.findings import NO_FINDING
 from mmmed.errors import RecordError
-
-OBSERVATIONS = (
-    NO_FINDING,
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
+from mmmed.processing.findings.labeller import OBSERVATIONS
 
 Meaning = Literal["yes", "no", "leave out"]
 

@@ -1,7 +1,8 @@
 import pytest
 
-from mmmed.data.observations import OBSERVATIONS, ObservationLabels
+from mmmed.data.observations import ObservationLabels
 from mmmed.errors import RecordError
+from mmmed.processing.findings.labeller import OBSERVATIONS
 
 MARKS = dict.fromkeys(OBSERVATIONS, "") | {"Edema": "1.0", "Fracture": "0.0", "Pneumonia": "-1.0"}
 

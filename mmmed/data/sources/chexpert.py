@@ -5,11 +5,12 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from mmmed.data.observations import DEFAULT_LABELS, OBSERVATIONS, ObservationLabels
+from mmmed.data.observations import DEFAULT_LABELS, ObservationLabels
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
 from mmmed.data.study import LATERAL, Film, Study, StudyQuestions, ask_about, normal_view, read_studies
 from mmmed.data.tabular import Row, age_in_years, image_in, no_layout, present, read_csv
 from mmmed.errors import ConfigError, RecordError
+from mmmed.processing.findings.labeller import OBSERVATIONS
 from mmmed.records import Example, Quarantined, Split
 
 _OFFICIAL: dict[str, Split] = {"train": "train", "valid": "validation", "test": "test"}

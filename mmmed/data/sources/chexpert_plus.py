@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from mmmed.data.entries import in_cells, read_json_lines
-from mmmed.data.observations import DEFAULT_LABELS, OBSERVATIONS, ObservationLabels, Truths
+from mmmed.data.observations import DEFAULT_LABELS, ObservationLabels, Truths
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
 from mmmed.data.study import (
     DEFAULT_QUESTIONS,
@@ -19,6 +19,7 @@ from mmmed.data.study import (
 )
 from mmmed.data.tabular import Row, age_in_years, image_in, no_layout, present, read_csv
 from mmmed.errors import RecordError
+from mmmed.processing.findings.labeller import OBSERVATIONS
 from mmmed.processing.image import ImageFile
 from mmmed.records import Example, Quarantined, Split
 

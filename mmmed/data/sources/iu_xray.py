@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from mmmed.data.findings import NO_FINDING
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
 from mmmed.data.study import DEFAULT_QUESTIONS, Film, Study, StudyQuestions, ask_about, normal_view
 from mmmed.data.tabular import index_images, indexed_image, no_layout, present, read_csv
 from mmmed.errors import DataError, RecordError
+from mmmed.processing.findings.labeller import NO_FINDING
 from mmmed.records import Example, Quarantined
 
 FINDINGS = (

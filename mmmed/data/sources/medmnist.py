@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from mmmed.data.findings import NO_FINDING, Asked, balanced, question_about, topic_of
+from mmmed.data.findings import Asked, balanced, question_about, topic_of
 from mmmed.data.medmnist import FLAGS, Labelled, labelled
 from mmmed.data.question import YES_NO, about_image, yes_no
 from mmmed.data.tabular import no_layout
 from mmmed.errors import ConfigError, RecordError, did_you_mean
+from mmmed.processing.findings.labeller import NO_FINDING
 from mmmed.processing.image import ArrayImage
 from mmmed.processing.volume import volume_slices
 from mmmed.records import Example, LazyImage, Quarantined

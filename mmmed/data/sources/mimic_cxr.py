@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mmmed.data.observations import DEFAULT_LABELS, OBSERVATIONS, ObservationLabels, Truths
+from mmmed.data.observations import DEFAULT_LABELS, ObservationLabels, Truths
 from mmmed.data.sections import sections
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
 from mmmed.data.study import DEFAULT_QUESTIONS, Film, Study, StudyQuestions, ask_about, normal_view, read_studies
 from mmmed.data.tabular import Row, image_in, no_layout, present, read_csv, table
 from mmmed.errors import DataError, ImageError, RecordError
 from mmmed.processing.dicom import DicomImage, attributes, read_dataset
+from mmmed.processing.findings.labeller import OBSERVATIONS
 from mmmed.records import Example, LazyImage, Quarantined, Split
 
 _RELEASE = "mimic-cxr-2.0.0"

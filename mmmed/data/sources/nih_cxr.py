@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mmmed.data.findings import NO_FINDING, Asked, balanced, question_about, topic_of
+from mmmed.data.findings import Asked, balanced, question_about, topic_of
 from mmmed.data.question import YES_NO, about_image, yes_no
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
 from mmmed.data.tabular import (
@@ -20,6 +20,7 @@ from mmmed.data.tabular import (
     read_header,
 )
 from mmmed.errors import RecordError, did_you_mean
+from mmmed.processing.findings.labeller import NO_FINDING
 from mmmed.records import Example, Quarantined
 
 FINDINGS = (

@@ -4,11 +4,11 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmmed.data.findings import NO_FINDING
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions, assign
 from mmmed.data.study import DEFAULT_QUESTIONS, Film, Study, StudyQuestions, ask_about, normal_view, read_studies
 from mmmed.data.tabular import OLDEST, Row, image_in, no_layout, present, read_csv, table
 from mmmed.errors import RecordError
+from mmmed.processing.findings.labeller import NO_FINDING
 from mmmed.processing.image import ImageFile
 from mmmed.records import Example, Quarantined
 

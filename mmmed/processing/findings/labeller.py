@@ -15,6 +15,8 @@ from typing import NamedTuple
 from mmmed.processing.findings.rules import Rules, chest_rules
 
 NO_FINDING = "No Finding"
+"""What the lists of findings of chest films call a film without any."""
+
 SUPPORT_DEVICES = "Support Devices"
 
 OBSERVATIONS = (

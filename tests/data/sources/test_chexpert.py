@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mmmed.data.observations import OBSERVATIONS, ObservationLabels
+from mmmed.data.observations import ObservationLabels
 from mmmed.data.sources.chexpert import CheXpert
 from mmmed.data.study import StudyQuestions
 from mmmed.errors import ConfigError, DataError
+from mmmed.processing.findings.labeller import OBSERVATIONS
 from mmmed.records import Example, Quarantined
 
 HEADER = ",".join(["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *OBSERVATIONS])

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mmmed.data.observations import OBSERVATIONS
 from mmmed.data.sources.chexpert_plus import CheXpertPlus
 from mmmed.data.study import StudyQuestions
 from mmmed.errors import DataError
+from mmmed.processing.findings.labeller import OBSERVATIONS
 from mmmed.records import Example, Quarantined
 
 ROW = {

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from mmmed.data.card import read_card
-from mmmed.data.findings import NO_FINDING
 from mmmed.data.medmnist import ARRAYS, FLAGS
 from mmmed.data.sources.medmnist import MedMnist
 from mmmed.data.sources.pneumonia_mnist import PneumoniaMnist
 from mmmed.errors import ConfigError, DataError
+from mmmed.processing.findings.labeller import NO_FINDING
 from mmmed.records import Example, Quarantined
 
 # Classes as the package medmnist 3.0.2 counts them.

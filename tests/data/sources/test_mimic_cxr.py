@@ -9,10 +9,11 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from mmmed.data.card import read_card
-from mmmed.data.observations import OBSERVATIONS, ObservationLabels
+from mmmed.data.observations import ObservationLabels
 from mmmed.data.sources.mimic_cxr import MimicCxr
 from mmmed.data.study import StudyQuestions
 from mmmed.errors import DataError
+from mmmed.processing.findings.labeller import OBSERVATIONS
 from mmmed.records import Example, Quarantined
 
 METADATA = "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate\n"

@@ -2,10 +2,8 @@
 
 import pytest
 
-from mmmed.data.observations import OBSERVATIONS as KNOWN_OBSERVATIONS
 from mmmed.processing.findings.labeller import (
     NO_FINDING,
-    OBSERVATIONS,
     FindingLabeller,
     Status,
     chest_labeller,
@@ -13,10 +11,6 @@ from mmmed.processing.findings.labeller import (
 )
 
 LABELLER = FindingLabeller()
-
-
-def test_the_observations_are_those_that_the_sources_know() -> None:
-    assert OBSERVATIONS == KNOWN_OBSERVATIONS
 
 
 @pytest.mark.parametrize(
