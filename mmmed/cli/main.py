@@ -58,6 +58,7 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("mmmed.cli.training:main", "one pass over the validation split", parses_itself=True),
     "test": Command("mmmed.cli.training:main", "one pass over the test split", parses_itself=True),
     "evaluate": Command("mmmed.cli.evaluate:evaluate", "score a model on tasks", flags=("chat",)),
+    "audit": Command("mmmed.cli.audit:audit", "check a model for bias, grounding, calibration, robustness, memory"),
     "index": Command("mmmed.cli.index:index", "make passages searchable, for tasks that retrieve"),
     "plan": Command(
         "mmmed.cli.plan:main", "say what a run will need and take: parameters, memory, time", parses_itself=True

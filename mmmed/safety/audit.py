@@ -1,0 +1,117 @@
+"""A suite of checks over one checkpoint, and what they came to."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmmed.errors import ConfigError, DataError
+from mmmed.evaluation.task import read_described
+from mmmed.page.files import replace_text
+from mmmed.safety.check import Check, Subject
+from mmmed.safety.measure import Measure, Verdict, verdict_of
+
+
+@dataclass(kw_only=True)
+class Suite:
+    """The checks of an audit.
+
+    Args:
+        name: Short name.
+        version: Raised whenever a change of the file changes verdicts.
+        checks: What is asked, in the order of the card.
+        not_tested: What nobody asked, in words; it stands on the card.
+    """
+
+    name: str
+    version: int
+    checks: list[Check]
+    not_tested: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.checks:
+            raise ConfigError(f"suite {self.name} has no checks")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """One check's outcome.
+
+    Args:
+        title: What was asked.
+        measures: What was found.
+        missing: Why nothing was, if so; such a check has not passed.
+    """
+
+    title: str
+    measures: tuple[Measure, ...] = ()
+    missing: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Failed if one figure is outside its limits, passed if all are inside, else not shown."""
+        return verdict_of(self.measures)
+
+
+def load_suite(path: str) -> Suite:
+    """Read a suite file. Raises `ConfigError` naming the file."""
+    return read_described(path, Suite, folder="configs/audit/")
+
+
+def audit(suite: Suite, subject: Subject, *, tell: Callable[[str], object] = lambda line: None) -> list[Examined]:
+    """Run every check; one that lacks what it needs is not passed, and says why.
+
+    Args:
+        suite: The checks.
+        subject: The checkpoint.
+        tell: Given a line when a check is done.
+    """
+    done = []
+    for check in suite.checks:
+        try:
+            one = Examined(title=check.title, measures=tuple(check.examine(subject)))
+        except (ConfigError, DataError) as error:
+            one = Examined(title=check.title, missing=str(error))
+        done.append(one)
+        tell(f"{one.verdict:<9}  {one.title}{f' ({one.missing})' if one.missing else ''}")
+    return done
+
+
+def verdict_of_all(examined: Sequence[Examined]) -> Verdict:
+    """Failed if a check is, passed only if all are."""
+    verdicts = {one.verdict for one in examined}
+    if Verdict.FAILED in verdicts:
+        return Verdict.FAILED
+    return Verdict.PASSED if verdicts == {Verdict.PASSED} else Verdict.NOT_SHOWN
+
+
+def write_json(path: Path, suite: Suite, examined: Sequence[Examined], *, checkpoint: str, identity: str) -> None:
+    """Write the card as data; what is not a number becomes null."""
+    content = {
+        "suite": suite.name,
+        "version": suite.version,
+        "checkpoint": checkpoint,
+        "identity": identity,
+        "verdict": verdict_of_all(examined),
+        "not_tested": suite.not_tested,
+        "checks": [
+            {
+                "title": one.title,
+                "verdict": one.verdict,
+                "missing": one.missing,
+                "measures": [_plain(measure) for measure in one.measures],
+            }
+            for one in examined
+        ],
+    }
+    replace_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _plain(measure: Measure) -> dict[str, Any]:
+    content = asdict(measure) | {"verdict": measure.verdict}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in content.items()
+    }

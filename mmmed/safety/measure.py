@@ -1,0 +1,101 @@
+"""A measured figure, the range it is allowed, and what the two say together."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from mmmed.evaluation.statistics import (
+    Estimate,
+    FloatArray,
+    ValueOf,
+    bootstrap_estimate,
+    patient_weights,
+    sum_by_patient,
+)
+
+# Legend of array names: N items, T tally columns.
+
+SEED = 0
+
+
+class Verdict(StrEnum):
+    """What a figure shows about its limit; nothing but `PASSED` lets a checkpoint through."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_SHOWN = "not shown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One figure of a check.
+
+    Args:
+        name: What was measured, in words.
+        value: The figure; not a number where it could not be made.
+        low: Lower limit of its 95 % interval over patients.
+        high: Upper limit.
+        n: Items it was made from.
+        expected: What a faultless model, or guessing where the note says so, would give.
+        least: Least value that is allowed; none if there is no limit below.
+        most: Greatest value that is allowed; none if there is no limit above.
+        items: Identifiers of the items that made it bad, the worst first.
+        note: What a reader has to know of it.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    expected: float
+    least: float | None = None
+    most: float | None = None
+    items: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Passed or failed only where the whole interval is inside or outside; not shown without a limit."""
+        if (self.least is None and self.most is None) or not (math.isfinite(self.low) and math.isfinite(self.high)):
+            return Verdict.NOT_SHOWN
+        least = self.least if self.least is not None else -math.inf
+        most = self.most if self.most is not None else math.inf
+        if self.low > most or self.high < least:
+            return Verdict.FAILED
+        return Verdict.PASSED if self.low >= least and self.high <= most else Verdict.NOT_SHOWN
+
+
+def verdict_of(measures: Sequence[Measure]) -> Verdict:
+    """That of a whole check: failed if one figure is, passed if all are, not shown without any."""
+    verdicts = {measure.verdict for measure in measures}
+    if Verdict.FAILED in verdicts:
+        return Verdict.FAILED
+    return Verdict.PASSED if verdicts == {Verdict.PASSED} else Verdict.NOT_SHOWN
+
+
+def estimate(
+    tallies_NT: FloatArray | Sequence[Sequence[float]],
+    patients: Sequence[str],
+    *,
+    value_of: ValueOf,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Estimate:
+    """A figure made from sums over items, with its interval over patients; not a number without items.
+
+    Args:
+        tallies_NT: What each item adds to the sums.
+        patients: Whom each item is about.
+        value_of: From sums (..., T) to the figure (...).
+        bounds: Least and greatest value the figure can have.
+    """
+    if not len(patients):
+        return Estimate(math.nan, math.nan, math.nan, math.nan)
+    order = sorted(set(patients))
+    summed = sum_by_patient(np.asarray(tallies_NT, dtype=np.float64), patients, order=order)
+    return bootstrap_estimate(
+        summed, value_of=value_of, weights=patient_weights(len(order), seed=SEED), support=len(order), bounds=bounds
+    )
