@@ -11,7 +11,7 @@ from mmmed.errors import DataError
 from mmmed.evaluation.metrics.catalogue import METRICS, classes_of
 from mmmed.evaluation.metrics.tally import FloatArray, Judged, Metric, ratio
 from mmmed.evaluation.predictions import Prediction
-from mmmed.evaluation.scorers import normalise, parse_choice
+from mmmed.evaluation.scorers import choice_of, normalise
 from mmmed.evaluation.statistics import (
     Estimate,
     Spread,
@@ -167,5 +167,5 @@ def _by_id(arm: str, predictions: Sequence[Prediction], task: str) -> dict[str, 
 
 
 def _judged(item: Prediction, options: Sequence[str]) -> Judged:
-    answer = parse_choice(item.answer, options) if options else item.answer.strip() or None
+    answer = choice_of(item, options) if options else item.answer.strip() or None
     return Judged(item.reference, answer, item.patient, item.answer, tuple(options))

@@ -53,11 +53,19 @@ def parse_choice(answer: str, options: Iterable[str]) -> str | None:
     return matches[0] if len(matches) == 1 else None
 
 
+def choice_of(prediction: Prediction, options: Iterable[str]) -> str | None:
+    """The option that a prediction names: by its answer, or by having all of the share where a sentence was written."""
+    named = parse_choice(prediction.answer, options)
+    if named is not None:
+        return named
+    return next((option for option, share in prediction.options.items() if share == 1.0), None)
+
+
 class ChoiceScorer:
     """Closed questions: right if the answer names the reference among the options, unparsed if it names none."""
 
     def score(self, prediction: Prediction) -> Score:
-        choice = parse_choice(prediction.answer, prediction.options)
+        choice = choice_of(prediction, prediction.options)
         if choice is None:
             return Score(None, f"{prediction.answer!r} is none of {', '.join(prediction.options) or 'no options'}")
         right = normalise(choice) == normalise(prediction.reference)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import yaml
 from jsonargparse import ArgumentError as ParsingError
@@ -16,6 +16,7 @@ from mmmed.data.deidentify.privacy import DEFAULT_PRIVACY, Privacy, guarded_once
 from mmmed.data.source import Records, Source, decodable, read
 from mmmed.data.splits import uniform
 from mmmed.errors import ConfigError, DataError, did_you_mean
+from mmmed.evaluation.metrics.protocols import Protocol
 from mmmed.inference.asking import Asking, Strategy
 from mmmed.inference.generation import Decoding
 from mmmed.inference.prompting import AnswerForm, Form
@@ -44,13 +45,15 @@ class Task:
         limit: Most examples, None for all; whole patients, drawn by a hash of the patient.
         max_new_tokens: Longest free-text answer, or longest chain of thought.
         prompt: The user's words, with ``{question}`` for what the source asks and ``{options}`` for the options.
+        variants: Other wordings of `prompt`, in which the model is asked as well; how much its figure depends on the
+            wording is reported beside it.
         answer: Whether options are answered by their text or by their letter.
         instruction: Stands before the first words of the conversation.
         shots: Examples before each question.
         shot_choice: "fixed" (the same for all), "random" (drawn for each question) or "nearest" (the most alike).
         shot_split: Split that shots are taken from; in the asked one, a question's own patient is left out.
         seed: Changes which shots are drawn, and what is sampled.
-        strategy: "direct", "chain_of_thought" or "self_consistency".
+        strategy: "direct", "written", "chain_of_thought" or "self_consistency".
         samples: How often "self_consistency" asks.
         temperature: Of written answers; 0 takes the likeliest words.
         stop: Texts that end a written answer.
@@ -62,6 +65,8 @@ class Task:
         encoder: Of the index's vectors, for "dense" and "hybrid".
         scorer: The metric that the task is decided by; unless given, balanced accuracy where questions are closed,
             and token F1 where they are open.
+        protocol: Rule of published work that the task is decided by, with the figures of the others beside it. Answers
+            are then written, closed ones too, since the rules are about words.
         privacy: How a source that may hold identifiers is made safe, as it was for training; null asks it as it is.
 
     Raises:
@@ -76,6 +81,7 @@ class Task:
     limit: int | None = None
     max_new_tokens: int = 64
     prompt: str = "{question}"
+    variants: list[str] = field(default_factory=list)
     answer: AnswerForm = "text"
     instruction: str = ""
     shots: int = 0
@@ -93,15 +99,24 @@ class Task:
     passages: int = 3
     encoder: str | None = None
     scorer: str | None = None
+    protocol: Protocol | None = None
     privacy: Privacy | None = DEFAULT_PRIVACY
     audit: Audit = field(default_factory=Audit, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.asking()
+        if self.protocol is not None and self.scorer is not None:
+            raise ConfigError(f"task {self.name}: a scorer and a protocol; name the one that it is decided by")
         if (self.index is None) == ("{passages}" in self.prompt):
             raise ConfigError(
                 f"task {self.name}: {{passages}} in the prompt and an index to retrieve them from go together"
             )
+        for number, prompt in enumerate(self.variants, start=1):
+            Form(prompt=prompt, answer=self.answer)
+            if ("{passages}" in prompt) != ("{passages}" in self.prompt) or prompt in self.variants[number:]:
+                raise ConfigError(f"task {self.name}: variant {prompt!r} stands twice, or differs in {{passages}}")
+            if prompt == self.prompt:
+                raise ConfigError(f"task {self.name}: variant {prompt!r} is the prompt itself")
         if self.index is not None and self.passages < 1:
             raise ConfigError(f"task {self.name}: passages is {self.passages}; expected 1 or more")
 
@@ -110,7 +125,7 @@ class Task:
         return Asking(
             form=Form(prompt=self.prompt, answer=self.answer, instruction=self.instruction),
             shots=Shots(count=self.shots, choice=self.shot_choice, seed=self.seed),
-            strategy=self.strategy,
+            strategy="written" if self.protocol is not None and self.strategy == "direct" else self.strategy,
             samples=self.samples,
             rule=Rule(length=self.length, calibrated=self.calibrated),
             decoding=Decoding(
@@ -172,10 +187,16 @@ class Task:
         return [*read([self._safe], self.split).quarantined, *self._asked().quarantined]
 
     @property
+    def deciding(self) -> str | None:
+        """The metric that the task declares to be decided by."""
+        return self.protocol or self.scorer
+
+    @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics of closed questions, or of free text; the task's scorer is among them."""
+        """Metrics of closed questions, or of free text, behind what the task declares."""
         usual = CLOSED_METRICS if self.is_closed else OPEN_METRICS
-        return usual if self.scorer is None or self.scorer in usual else (self.scorer, *usual)
+        declared = (self.protocol, *get_args(Protocol)) if self.protocol else (self.scorer,) if self.scorer else ()
+        return tuple(dict.fromkeys((*declared, *usual)))
 
     @property
     def is_closed(self) -> bool:

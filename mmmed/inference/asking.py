@@ -1,21 +1,21 @@
-"""The strategies of asking, from questions to answers: directly, with reasoning first, or several times with a vote."""
+"""The strategies of asking: directly, in writing, with reasons first, or several times with a vote."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from mmmed.errors import ConfigError
 from mmmed.inference.generation import Decoding
 from mmmed.inference.parsing import named_option
 from mmmed.inference.prompting import Form, letters_of, put
 from mmmed.inference.scoring import Rule
-from mmmed.inference.shots import Shots, choose_shots
+from mmmed.inference.shots import Shots
 from mmmed.records import Answer, Example
 
-Strategy = Literal["direct", "chain_of_thought", "self_consistency"]
+Strategy = Literal["direct", "written", "chain_of_thought", "self_consistency"]
 Advance = Callable[[int], object]
 
 REASON = "Think step by step. End with a line of its own: 'Answer:' and the answer."
@@ -49,10 +49,11 @@ class Asking:
 
     Args:
         form: Of the prompt.
-        shots: Examples before each question.
-        strategy: "direct" takes the likeliest option, or writes where there are none; "chain_of_thought" writes
-            reasons and takes the option named at the end; "self_consistency" does so several times and takes the
-            option named most often, its share being the confidence (Wang et al. 2022, arXiv 2203.11171).
+        shots: Which examples stand before each question.
+        strategy: "direct" takes the likeliest option, or writes where there are none; "written" always writes, and
+            leaves what was written as it is, for protocols that judge the words; "chain_of_thought" writes reasons and
+            takes the option named at the end; "self_consistency" does so several times and takes the option named
+            most often, its share being the confidence (Wang et al. 2022, arXiv 2203.11171).
         samples: How often "self_consistency" asks.
         rule: How likelihoods become a choice.
         decoding: How text is written.
@@ -69,8 +70,8 @@ class Asking:
     decoding: Decoding = field(default_factory=Decoding)
 
     def __post_init__(self) -> None:
-        if self.strategy not in ("direct", "chain_of_thought", "self_consistency"):
-            raise ConfigError(f"strategy is {self.strategy!r}; expected direct, chain_of_thought or self_consistency")
+        if self.strategy not in get_args(Strategy):
+            raise ConfigError(f"strategy is {self.strategy!r}; expected one of {', '.join(get_args(Strategy))}")
         if self.strategy == "self_consistency" and (self.samples < 2 or not self.decoding.temperature):
             raise ConfigError(
                 f"self_consistency with {self.samples} samples at temperature {self.decoding.temperature}: "
@@ -83,7 +84,7 @@ def answer(
     examples: Sequence[Example],
     asking: Asking,
     *,
-    pool: Sequence[Example] = (),
+    shots: Sequence[Sequence[Example]] | None = None,
     passages: Sequence[str] | None = None,
     advance: Advance = lambda count: None,
 ) -> list[Answer]:
@@ -93,29 +94,31 @@ def answer(
         answerer: Who is asked.
         examples: Questions, with or without options.
         asking: How.
-        pool: What shots are taken from.
+        shots: The examples that stand before each question, of `choose_shots`.
         passages: What was retrieved for each question.
         advance: Told how many questions are done since the last call.
     """
-    shots = choose_shots(examples, pool, asking.shots)
+    before = shots if shots is not None else [()] * len(examples)
     found = passages if passages is not None else [""] * len(examples)
     answers: list[Answer | None] = [None] * len(examples)
     closed = [index for index, example in enumerate(examples) if example.options]
-    is_reasoned = asking.strategy != "direct"
+    is_reasoned = asking.strategy in ("chain_of_thought", "self_consistency")
+    is_lettered = asking.form.answer == "letters"
     form = _reasoned(asking.form) if is_reasoned else asking.form
 
     def asked(index: int, *, content: bool = True) -> Example:
-        return put(examples[index], form, shots=shots[index], passages=found[index], content=content)
+        return put(examples[index], form, shots=before[index], passages=found[index], content=content)
 
-    if is_reasoned:
+    if asking.strategy != "direct":
         written = _votes(answerer, [asked(index) for index in closed], asking, advance=advance)
         for index, texts in zip(closed, written, strict=True):
-            answers[index] = _voted(examples[index], texts, letters=asking.form.answer == "letters")
+            one = _voted(examples[index], texts, letters=is_lettered)
+            answers[index] = one if is_reasoned or is_lettered else Answer(text=texts[-1], options=one.options)
     else:
         unasked = [asked(index, content=False) for index in closed] if asking.rule.calibrated else None
         chosen = answerer.choose([asked(index) for index in closed], rule=asking.rule, unasked=unasked, advance=advance)
         for index, one in zip(closed, chosen, strict=True):
-            answers[index] = _in_texts(examples[index], one) if asking.form.answer == "letters" else one
+            answers[index] = _in_texts(examples[index], one) if is_lettered else one
     free = [index for index, example in enumerate(examples) if not example.options]
     replies = answerer.write([asked(index) for index in free], decoding=asking.decoding, advance=advance)
     for index, one in zip(free, replies, strict=True):

@@ -1,16 +1,22 @@
 """What goes wrong in other harnesses must not go wrong here, and what must hold of every score."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mmmed.evaluation.answers import ask
 from mmmed.evaluation.controls import option_shuffle
+from mmmed.evaluation.experiment import compare_all
+from mmmed.evaluation.experiment_file import MAIN, MAJORITY
 from mmmed.evaluation.metrics.catalogue import METRICS, measure
 from mmmed.evaluation.metrics.tally import Judged
+from mmmed.evaluation.results import primary_metrics
 from mmmed.evaluation.scorers import parse_choice
-from mmmed.records import Example, Turn
+from mmmed.evaluation.task import Task
+from mmmed.records import Answer, Example, Turn
 
 YES_NO = ("yes", "no")
 LONG = [
@@ -108,3 +114,55 @@ def test_the_order_of_shuffled_options_does_not_depend_on_the_answer() -> None:
     assert len(orders) == 1
     (order,) = orders
     assert sorted(order) == sorted(options) and order != options
+
+
+class Constant:
+    """Answers everything with the same words, as nothing that knows anything would."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def choose(self, examples: Sequence[Example], **how: object) -> list[Answer]:
+        raise AssertionError("a protocol judges words, so that answers are written")
+
+    def write(self, examples: Sequence[Example], **how: object) -> list[Answer]:
+        return [Answer(text=self.words) for _ in examples]
+
+
+def figure(make_task: Callable[..., Task], folder: Path, words: str, protocol: str) -> float:
+    """What a constant answerer scores under a protocol, asked as `mmmed evaluate` asks."""
+    references = ["yes"] * 6 + ["no"] * 4
+    examples = [
+        Example(
+            id=f"q{number}",
+            patient=f"p{number}",
+            turns=(Turn("user", f"Is it so, {number}?"), Turn("assistant", reference)),
+            options=YES_NO,
+            topic="t",
+            split="test",
+            source="phantom",
+        )
+        for number, reference in enumerate(references)
+    ]
+    task = make_task(examples, protocol=protocol)
+    found = ask(task, {MAIN: Constant(words)}, identities={MAIN: words}, baselines=[MAJORITY], output=folder)
+    rows = compare_all([{task.name: found.by_arm}], {task.name: task})
+    assert primary_metrics(rows) == {task.name: protocol}
+    return next(row.value for row in rows if row.arm == MAIN and row.metric == protocol and row.baseline is None)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("yes no", {"strict": 0.0, "llava_med": 1.0, "multimedeval": 1.0, "lmms": 0.0}),
+        ("Yes, there is.", {"strict": 0.6, "llava_med": 0.6, "multimedeval": 0.6, "lmms": 0.0}),
+        ("Yes.", {"strict": 0.6, "llava_med": 0.6, "multimedeval": 0.6, "lmms": 0.6}),
+        ("I do not know", {"strict": 0.0, "llava_med": 0.4, "multimedeval": 0.0, "lmms": 0.0}),
+    ],
+)
+def test_a_constant_answerer_gets_from_each_protocol_what_its_rule_gives_away(
+    words: str, expected: dict[str, float], make_task: Callable[..., Task], tmp_path: Path
+) -> None:
+    found = {protocol: figure(make_task, tmp_path / protocol, words, protocol) for protocol in expected}
+    assert found == pytest.approx(expected)
+    assert found["strict"] <= 0.6, "the strict rule never gives more than the majority"

@@ -55,6 +55,33 @@ def test_a_task_is_read_from_yaml(content: dict[str, Any], write: Callable[[obje
     assert task.metrics == CLOSED_METRICS
 
 
+def test_a_protocol_decides_the_task_with_the_others_beside_it_and_has_answers_written(
+    content: dict[str, Any], write: Callable[[object], Path]
+) -> None:
+    task = load_task(write(content | {"protocol": "llava_med"}))
+    assert task.deciding == "llava_med"
+    assert task.metrics == ("llava_med", "strict", "multimedeval", "lmms", *CLOSED_METRICS)
+    assert task.asking().strategy == "written"
+    reasoned = load_task(write(content | {"protocol": "strict", "strategy": "chain_of_thought"}))
+    assert reasoned.asking().strategy == "chain_of_thought"
+    with pytest.raises(ConfigError, match="a scorer and a protocol; name the one that it is decided by"):
+        load_task(write(content | {"protocol": "strict", "scorer": "accuracy"}))
+    with pytest.raises(ConfigError, match="protocol"):
+        load_task(write(content | {"protocol": "lenient"}))
+
+
+def test_variants_are_other_wordings_of_the_prompt(content: dict[str, Any], write: Callable[[object], Path]) -> None:
+    task = load_task(write(content | {"variants": ["Look closely. {question}"]}))
+    assert task.variants == ["Look closely. {question}"]
+    for variants, message in (
+        (["Look closely."], "expected {question} in it"),
+        (["{question}"], "variant '{question}' is the prompt itself"),
+        (["{question}!", "{question}!"], "variant '{question}!' stands twice"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_task(write(content | {"variants": variants}))
+
+
 def test_a_set_that_may_hold_identifiers_is_asked_behind_the_privacy_gate(
     make_task: MakeTask, make_example: MakeExample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,19 @@ def test_a_chain_of_thought_ends_in_an_option_or_is_unparsed(make_example: MakeE
     assert not scripted.heard[0].question.startswith("Answer:")
 
 
+def test_a_written_answer_stays_as_it_is_and_the_option_it_names_has_all_of_the_share(
+    make_example: MakeExample,
+) -> None:
+    examples = [make_example(name, "Is it so?", "yes", options=("yes", "no")) for name in "abc"]
+    said = answer(Scripted(["Yes, it is.", "yes no", "?"]), examples, Asking(strategy="written"))
+    assert [one.text for one in said] == ["Yes, it is.", "yes no", "?"]
+    none = {"yes": 0.0, "no": 0.0}
+    assert [dict(one.options) for one in said] == [{"yes": 1.0, "no": 0.0}, none, none]
+    lettered = make_example("d", "Where?", "left", options=("left", "right"))
+    (one,) = answer(Scripted(["(B) right"]), [lettered], Asking(form=LETTERED, strategy="written"))
+    assert one.text == "right"
+
+
 def test_a_vote_counts_what_names_no_option_against_its_confidence(make_example: MakeExample) -> None:
     asking = Asking(strategy="self_consistency", samples=4, decoding=Decoding(temperature=0.7))
     example = make_example("a", "Is it so?", "no", options=("yes", "no"))

@@ -6,9 +6,13 @@ A question is closed if it has options.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 from mmmed.evaluation.metrics.tally import Judged
 from mmmed.evaluation.scorers import normalise
+
+Protocol = Literal["strict", "llava_med", "multimedeval", "lmms"]
+"""What a task can be decided by as a whole, closed and open questions alike."""
 
 CLOSED_RECALL = 0.4
 OPEN_RECALL = 0.75
