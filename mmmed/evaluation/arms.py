@@ -11,40 +11,10 @@ from sklearn.preprocessing import StandardScaler
 
 from mmmed.errors import ConfigError
 from mmmed.evaluation.predictions import Prediction
-from mmmed.inference.asking import Answerer, Asking, answer
 from mmmed.inference.session import Session
 from mmmed.records import Answer, Example
 
 Advance = Callable[[int], object]
-
-
-def predict(
-    answerer: Answerer,
-    asked: Sequence[Example],
-    *,
-    seen: Sequence[Example],
-    arm: str,
-    task: str,
-    asking: Asking,
-    pool: Sequence[Example] = (),
-    passages: Sequence[str] | None = None,
-    advance: Advance,
-) -> list[Prediction]:
-    """Let a model answer.
-
-    Args:
-        answerer: The model.
-        asked: The questions as they are, which the predictions describe.
-        seen: The same questions as the model sees them, under a control or not.
-        arm: Name of the arm.
-        task: Name of the task.
-        asking: How the questions are put.
-        pool: What shots are taken from.
-        passages: What was retrieved for each question.
-        advance: Told how many questions are done since the last call.
-    """
-    answers = answer(answerer, seen, asking, pool=pool, passages=passages, advance=advance)
-    return [prediction(example, one, arm=arm, task=task) for example, one in zip(asked, answers, strict=True)]
 
 
 def can_probe(session: Session, asked: Sequence[Example]) -> bool:

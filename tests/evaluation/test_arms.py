@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mmmed.errors import ConfigError
-from mmmed.evaluation.arms import linear_probe, predict
+from mmmed.evaluation.arms import linear_probe, prediction
 from mmmed.evaluation.controls import blank
-from mmmed.inference.asking import Asking
+from mmmed.evaluation.predictions import Prediction
+from mmmed.inference.asking import Asking, answer
 from mmmed.inference.generation import Decoding
 from mmmed.records import Example
 
@@ -60,31 +61,26 @@ def planted(make_example: Callable[..., Example]) -> Callable[..., list[Example]
 
 def test_closed_and_open_questions_are_answered_in_their_places(session: Session, examples: list[Example]) -> None:
     done: list[int] = []
-    answers = predict(
-        session,
-        examples,
-        seen=examples,
-        arm="vlm",
-        task="t",
-        asking=BRIEF,
-        advance=lambda count: done.append(count),
-    )
+    said = answer(session, examples, BRIEF, advance=lambda count: done.append(count))
+    answers = [prediction(example, one, arm="vlm", task="t") for example, one in zip(examples, said, strict=True)]
     assert [one.id for one in answers] == [f"phantom:{one.id}" for one in examples]
     assert sum(done) == len(examples)
-    for example, answer in zip(examples, answers, strict=True):
-        assert answer.reference == example.reference
-        assert tuple(answer.options) == example.options
+    for example, one in zip(examples, answers, strict=True):
+        assert one.reference == example.reference
+        assert tuple(one.options) == example.options
         if example.options:
-            assert answer.answer in example.options
-            assert answer.confidence == max(answer.options.values())
+            assert one.answer in example.options
+            assert one.confidence == max(one.options.values())
         else:
-            assert answer.confidence is None
+            assert one.confidence is None
 
 
 def test_predictions_describe_what_was_asked_and_not_what_was_seen(session: Session, examples: list[Example]) -> None:
-    settings: dict[str, Any] = {"task": "t", "asking": BRIEF, "advance": lambda count: None}
-    plain = predict(session, examples, seen=examples, arm="vlm", **settings)
-    control = predict(session, examples, seen=blank(examples), arm="blank", **settings)
+    def described(arm: str, seen: list[Example]) -> list[Prediction]:
+        said = answer(session, seen, BRIEF)
+        return [prediction(example, one, arm=arm, task="t") for example, one in zip(examples, said, strict=True)]
+
+    plain, control = described("vlm", examples), described("blank", blank(examples))
     assert [one.images for one in control] == [one.images for one in plain]
     assert {one.arm for one in control} == {"blank"}
     assert control[0].options != plain[0].options, "the model saw something else"
