@@ -1,0 +1,90 @@
+"""Several processes that answer together: each its share of the blocks, and one of them puts the answers together."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from mmmed.errors import ConfigError, DataError, MmmedError
+from mmmed.evaluation.blocks import WHOLE, Share
+
+Work = Callable[..., object]
+"""Answers a share, given as its last argument; it must be importable by its name."""
+
+
+def launched_share() -> Share:
+    """The share of a process that torchrun started, or the whole.
+
+    Raises:
+        ConfigError: Its environment says half of it.
+    """
+    number, of = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if number is None and of is None:
+        return WHOLE
+    if number is None or of is None or not number.isdecimal() or not of.isdecimal() or not int(number) < int(of):
+        raise ConfigError(f"RANK is {number!r} and WORLD_SIZE {of!r}; let torchrun set both, or unset both")
+    return Share(int(number), int(of))
+
+
+def wait_for_others() -> None:
+    """Go on when every process that torchrun started has come this far."""
+    torch.distributed.init_process_group("gloo")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def in_processes(work: Work, *arguments: Any, processes: int) -> None:
+    """Do each share of a work in a process of its own, the first in this one, and wait for all.
+
+    The threads of this process, or the GPUs, are divided among them.
+
+    Args:
+        work: Called with the arguments and a share.
+        arguments: Of things that can be sent to a process.
+        processes: How many.
+
+    Raises:
+        ConfigError: Fewer than one process.
+        DataError: One of them did not come to its end; what was answered is kept.
+    """
+    if processes < 1:
+        raise ConfigError(f"processes is {processes}; expected 1 or more")
+    threads = torch.get_num_threads()
+    each = max(1, threads // processes)
+    context = multiprocessing.get_context("spawn")
+    others = [
+        context.Process(target=_other, args=(work, arguments, Share(number, processes), each))
+        for number in range(1, processes)
+    ]
+    for one in others:
+        one.start()
+    torch.set_num_threads(each)
+    try:
+        work(*arguments, Share(0, processes))
+    except BaseException:
+        for one in others:
+            one.terminate()
+        raise
+    finally:
+        torch.set_num_threads(threads)
+        for one in others:
+            one.join()
+    if failed := [number for number, one in enumerate(others, start=1) if one.exitcode]:
+        raise DataError(
+            f"process {failed[0]} of {processes} ended with code {others[failed[0] - 1].exitcode}; "
+            "what was answered is kept, run again to go on"
+        )
+
+
+def _other(work: Work, arguments: tuple[Any, ...], share: Share, threads: int) -> None:
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(share.number % torch.cuda.device_count())
+    try:
+        work(*arguments, share)
+    except MmmedError as error:
+        print(f"mmmed: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error

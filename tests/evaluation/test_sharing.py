@@ -1,0 +1,45 @@
+"""Several processes answer what one would have answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmmed.errors import ConfigError, DataError
+from mmmed.evaluation.blocks import WHOLE, Share
+from mmmed.evaluation.sharing import in_processes, launched_share
+
+
+def note(folder: Path, share: Share) -> None:
+    """Leave a file with the number of the share."""
+    (folder / str(share.number)).write_text(str(share.of))
+
+
+def fail(folder: Path, share: Share) -> None:
+    """Fail in all processes but the first."""
+    if share.number:
+        raise DataError("no such thing")
+
+
+def test_each_share_is_done_once_and_a_failure_is_told(tmp_path: Path) -> None:
+    in_processes(note, tmp_path, processes=2)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "2", "1": "2"}
+    with pytest.raises(DataError, match="process 1 of 2 ended with code 2; what was answered is kept"):
+        in_processes(fail, tmp_path, processes=2)
+    with pytest.raises(ConfigError, match="processes is 0; expected 1 or more"):
+        in_processes(note, tmp_path, processes=0)
+
+
+def test_the_launcher_says_which_share_a_process_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert launched_share() == WHOLE
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ConfigError, match="let torchrun set both"):
+        launched_share()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert launched_share() == Share(1, 2)
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(ConfigError, match="RANK is '2' and WORLD_SIZE '2'"):
+        launched_share()
