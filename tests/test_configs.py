@@ -19,7 +19,7 @@ from mmmed.cli.data import read_sources
 from mmmed.cli.index import index
 from mmmed.data.sources.pairs import Pairs
 from mmmed.errors import ConfigError
-from mmmed.evaluation.experiment import read_experiment
+from mmmed.evaluation.experiment_file import read_experiment
 from mmmed.evaluation.task import load_task
 from mmmed.evaluation.text_classifier import load_reading_arm
 from mmmed.evaluation.zero_shot import load_zero_shot

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from mmmed.evaluation.compare import write_results
 from mmmed.evaluation.predictions import write_jsonl
+from mmmed.evaluation.results import write_results
 from mmmed.evaluation.zero_shot import evaluate_zero_shot, load_zero_shot
 from mmmed.inference.embedding import embedder_of, open_embedder
 from mmmed.models.contrastive import ContrastiveModel

@@ -1,27 +1,20 @@
 """Hold one arm against its baselines on the same items: values, paired differences, intervals and p-values."""
 
-import json
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
-from mmmed.errors import ConfigError, DataError, did_you_mean
+from mmmed.errors import ConfigError, did_you_mean
 from mmmed.evaluation.asked import Asked, Run, asked
 from mmmed.evaluation.controls import CONTROLS
 from mmmed.evaluation.metrics.catalogue import metric_named
 from mmmed.evaluation.metrics.tally import FloatArray
-from mmmed.evaluation.predictions import Prediction
-from mmmed.evaluation.scorers import normalise
-from mmmed.evaluation.significance import detectable, holm, mcnemar_p, no_worse_p, permutation_p
-from mmmed.page.files import replace_text
+from mmmed.evaluation.significance import detectable, equivalence_p, mcnemar_p, no_worse_p, permutation_p
+from mmmed.evaluation.statistics import spread_of
 
-PRIMARY_CLOSED = "balanced_accuracy"
-PRIMARY_OPEN = "token_f1"
 RELIANCE = "image_reliance"
 RELIANCE_ON = ("accuracy", "token_f1")
+WORDING = "wording_"
+"""How the names of arms begin that are the main arm, asked in other words."""
 QUESTION_FLOORS = ("absent", "option_shuffle")
 # Figures that are right or wrong for each item, which is what McNemar's test compares.
 _RIGHT_OR_WRONG = ("accuracy", "exact_match")
@@ -49,13 +42,18 @@ class Row:
         detectable: Least difference this comparison would have seen with 80 % power.
         mcnemar: Exact p of McNemar's test, where each patient has one item and the figure is right or wrong.
         margin: How much worse than the baseline counts as no worse, where that is the claim.
-        p_no_worse: One-sided p of being worse by the margin or more.
+        p_no_worse: One-sided p of being worse by the margin or more; after `adjust`, Holm-adjusted.
+        p_equivalent: P of differing by the margin or more, in either direction; after `adjust`, Holm-adjusted.
         unparsed: How many of the arm's answers could not be parsed; they count as not correct.
         prior: What always giving the most frequent reference of these items scores: the floor of the figure.
         question_only: What the same model scores without the image, where it was asked (the arm `absent`).
         option_shuffle: What it scores with the options in another order, where it was asked.
         runs: How many runs with other seeds the value is the mean of.
         spread: Standard deviation between those runs; none of a single run.
+        wordings: In how many wordings of the prompt the same was asked.
+        wording_spread: Standard deviation between the wordings; none of a single wording.
+        wording_least: The least figure of a wording.
+        wording_most: The greatest.
     """
 
     arm: str
@@ -76,12 +74,17 @@ class Row:
     mcnemar: float | None = None
     margin: float | None = None
     p_no_worse: float | None = None
+    p_equivalent: float | None = None
     unparsed: int | None = None
     prior: float | None = None
     question_only: float | None = None
     option_shuffle: float | None = None
     runs: int = 1
     spread: float | None = None
+    wordings: int = 1
+    wording_spread: float | None = None
+    wording_least: float | None = None
+    wording_most: float | None = None
 
 
 def compare(
@@ -106,7 +109,7 @@ def compare(
         task: The task that all items belong to.
         metrics: Names of metrics.
         seed: Of resamples and permutations.
-        no_worse: Margins by baseline, where the claim is that the main arm is no worse.
+        no_worse: Margins by baseline, where the claim is that the main arm is no worse, or as good.
 
     Raises:
         ConfigError: The main arm, a baseline or a metric is not known.
@@ -159,6 +162,7 @@ def compare_runs(
             arm: float(joined.value_of(metric)(tallies[arm].sum(axis=0))) for arm in QUESTION_FLOORS if arm in tallies
         }
         alone = {arm: _alone(joined, arm, task, name, tallies[arm], floors) for arm in tallies}
+        alone[main] = _over_wordings(alone[main], [row for arm, row in alone.items() if arm.startswith(WORDING)])
         rows += alone.values()
         for baseline in baselines:
             pair = tallies[main], tallies[baseline]
@@ -167,106 +171,6 @@ def compare_runs(
             controls = [baseline for baseline in baselines if baseline in CONTROLS]
             rows += [_reliance(joined, alone[main], each, (tallies[main], tallies[each])) for each in controls]
     return rows
-
-
-def adjust(rows: Sequence[Row]) -> list[Row]:
-    """Holm-adjust the p-values of a whole experiment, once, over all tasks.
-
-    The primary metric of each task (balanced accuracy where it is measured, else token F1) makes one family over all
-    tasks and baselines; each other metric makes a family of its own.
-    """
-    primary = primary_metrics(rows)
-    families: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        if row.p is not None:
-            family = "primary" if primary.get(row.task) == row.metric else row.metric
-            families.setdefault(family, []).append(index)
-    adjusted = list(rows)
-    for family, indices in families.items():
-        for index, p in zip(indices, holm([rows[index].p or 0.0 for index in indices]), strict=True):
-            adjusted[index] = replace(rows[index], p=p, p_alone=rows[index].p, family=family)
-    return adjusted
-
-
-def primary_metrics(rows: Sequence[Row]) -> dict[str, str]:
-    """The metric a task is decided by: balanced accuracy where it is measured, else token F1, else the first."""
-    measured: dict[str, list[str]] = {}
-    for row in rows:
-        measured.setdefault(row.task, []).append(row.metric)
-    return {
-        task: next((name for name in (PRIMARY_CLOSED, PRIMARY_OPEN) if name in names), names[0])
-        for task, names in measured.items()
-    }
-
-
-def write_results(path: Path, rows: Sequence[Row]) -> None:
-    """Keep rows as a JSON array, whole or not at all; what is not a number becomes null.
-
-    Raises:
-        OutputError: The folder cannot be written to.
-    """
-    plain = [{name: _finite(value) for name, value in asdict(row).items()} for row in rows]
-    replace_text(path, json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_results(path: Path) -> list[Row]:
-    """Rows as `write_results` left them; those of before a field was known do without it.
-
-    Raises:
-        DataError: The file cannot be read, or holds something else than rows.
-    """
-    known = {each.name for each in fields(Row)}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        rows = [Row(**{name: _number(name, value) for name, value in row.items()}) for row in content]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path}: {error}; expected an array of rows with the fields {', '.join(sorted(known))}"
-        ) from error
-    return rows
-
-
-def _number(name: str, value: Any) -> Any:
-    return math.nan if value is None and name in ("value", "low", "high") else value
-
-
-def majority(
-    predictions: Sequence[Prediction], *, training: Mapping[str, Mapping[str, int]], arm: str = "majority"
-) -> list[Prediction]:
-    """The baseline that looks at neither image nor question: the training split's most frequent answer per topic.
-
-    Where no option was an answer in the topic's training items, those of all topics count. Among equally frequent
-    answers, or where none was ever given, the first in the alphabet is taken.
-
-    Args:
-        predictions: The items, as any other arm answered them.
-        training: How often each answer occurs in the training split, by topic.
-        arm: Name of the new arm.
-    """
-    by_topic = {topic: _normalised(counts) for topic, counts in training.items()}
-    overall = sum(by_topic.values(), Counter[str]())
-    return [_most_frequent(item, by_topic.get(item.topic, Counter()), overall, arm) for item in predictions]
-
-
-def _most_frequent(item: Prediction, topic: Counter[str], overall: Counter[str], arm: str) -> Prediction:
-    if not item.options:
-        counts = topic or overall
-        answer = max(sorted(counts), key=counts.__getitem__, default="")
-        return replace(item, arm=arm, answer=answer, confidence=None)
-    keys = {option: normalise(option) for option in sorted(item.options)}
-    known = next((counts for counts in (topic, overall) if any(counts[key] for key in keys.values())), None)
-    counts = Counter(keys.values()) if known is None else known
-    total = sum(counts[key] for key in keys.values())
-    shares = {option: counts[keys[option]] / total for option in item.options}
-    answer = max(keys, key=shares.__getitem__)
-    return replace(item, arm=arm, answer=answer, options=shares, confidence=shares[answer])
-
-
-def _normalised(counts: Mapping[str, int]) -> Counter[str]:
-    totals: Counter[str] = Counter()
-    for answer, count in counts.items():
-        totals[normalise(answer)] += count
-    return totals
 
 
 def _alone(joined: Asked, arm: str, task: str, name: str, tallies: FloatArray, floors: Mapping[str, float]) -> Row:
@@ -286,6 +190,20 @@ def _alone(joined: Asked, arm: str, task: str, name: str, tallies: FloatArray, f
         option_shuffle=floors.get("option_shuffle"),
         runs=spread.runs,
         spread=spread.deviation if spread.runs > 1 else None,
+    )
+
+
+def _over_wordings(own: Row, others: Sequence[Row]) -> Row:
+    values = [own.value, *(row.value for row in others)]
+    if len(values) == 1:
+        return own
+    spread = spread_of(values)
+    return replace(
+        own,
+        wordings=spread.runs,
+        wording_spread=spread.deviation,
+        wording_least=spread.least,
+        wording_most=spread.most,
     )
 
 
@@ -311,6 +229,7 @@ def _against(
         mcnemar=_mcnemar(joined, alone.metric, *pair),
         margin=margin,
         p_no_worse=None if margin is None else no_worse_p(estimate, margin=margin, patients=patients),
+        p_equivalent=None if margin is None else equivalence_p(estimate, margin=margin, patients=patients),
     )
 
 
@@ -325,8 +244,14 @@ def _mcnemar(joined: Asked, name: str, tallies: FloatArray, others: FloatArray) 
 def _reliance(joined: Asked, alone: Row, control: str, pair: tuple[FloatArray, FloatArray]) -> Row:
     value, low, high, _ = joined.reliance(metric_named(alone.metric), *pair)
     row = replace(alone, metric=RELIANCE, value=value, low=low, high=high, baseline=control)
-    return replace(row, prior=None, question_only=None, option_shuffle=None, spread=None)
-
-
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return replace(
+        row,
+        prior=None,
+        question_only=None,
+        option_shuffle=None,
+        spread=None,
+        wordings=1,
+        wording_spread=None,
+        wording_least=None,
+        wording_most=None,
+    )

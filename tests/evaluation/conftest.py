@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from mmmed.evaluation.experiment import Experiment, Outcome, run
+from mmmed.evaluation.experiment import Outcome, run
+from mmmed.evaluation.experiment_file import Experiment
 from mmmed.evaluation.task import Task
 from mmmed.records import Example, Quarantined
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from mmmed.errors import ConfigError, DataError
-from mmmed.evaluation.compare import Row, adjust, compare, majority, primary_metrics, write_results
+from mmmed.evaluation.compare import Row, compare
+from mmmed.evaluation.majority import majority
 from mmmed.evaluation.predictions import Prediction
+from mmmed.evaluation.results import adjust, primary_metrics, write_results
 from mmmed.evaluation.significance import holm
 
 REFERENCES = ["yes", "no"] * 30

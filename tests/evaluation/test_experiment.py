@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,11 +17,14 @@ import pytest
 import yaml
 
 from mmmed.errors import ConfigError
-from mmmed.evaluation import experiment
+from mmmed.evaluation import answers, blocks, trained
+from mmmed.evaluation.answers import ask
 from mmmed.evaluation.compare import RELIANCE, Row
 from mmmed.evaluation.controls import CONTROLS, FLOORS
-from mmmed.evaluation.experiment import BASELINES, MAIN, TEXT_ONLY, ask, compare_all, read_experiment, run
+from mmmed.evaluation.experiment import compare_all, run, train_arms
+from mmmed.evaluation.experiment_file import BASELINES, MAIN, TEXT_ONLY, ZERO_SHOT, read_experiment
 from mmmed.evaluation.predictions import read_jsonl
+from mmmed.evaluation.publish import publish
 from mmmed.evaluation.task import CLOSED_METRICS, OPEN_METRICS, Task
 from mmmed.evaluation.text_classifier import ARM as TEXT_CLASSIFIER
 from mmmed.evaluation.text_classifier import ReadingArm
@@ -66,6 +74,12 @@ def test_all_baselines_are_taken_unless_named(change: dict[str, str], content: d
         ({"tasks": ["nowhere.yaml"]}, "no file nowhere.yaml"),
         ({"tasks": []}, "missing tasks"),
         ({"question": ""}, "missing question"),
+        ({"seeds": 3}, "seeds is 3; expected a list of different whole numbers"),
+        ({"seeds": [1, 1]}, r"seeds is \[1, 1\]; expected a list of different whole numbers"),
+        ({"seeds": [True]}, r"seeds is \[True\]; expected a list"),
+        ({"no_worse": ["text_only"]}, "no_worse is .*; expected a margin for each baseline"),
+        ({"no_worse": {"text_onyl": 0.02}}, r"no_worse names 'text_onyl', .* \(did you mean 'text_only'\?\)"),
+        ({"no_worse": {"text_only": 2}}, "no_worse of text_only is 2; expected a share such as 0.02"),
     ],
 )
 def test_a_mistake_in_an_experiment_is_one_line(
@@ -74,6 +88,14 @@ def test_a_mistake_in_an_experiment_is_one_line(
     with pytest.raises(ConfigError, match=message) as raised:
         read_experiment(written(content | change, tmp_path / "experiment.yaml"))
     assert "\n" not in str(raised.value)
+
+
+def test_seeds_and_margins_are_read(content: dict[str, Any], tmp_path: Path) -> None:
+    described = read_experiment(
+        written(content | {"seeds": [0, 7], "no_worse": {"linear_probe": 0.02}}, tmp_path / "experiment.yaml")
+    )
+    assert described.seeds == (0, 7)
+    assert described.no_worse == {"linear_probe": 0.02}
 
 
 def test_a_text_classifier_is_a_file_or_one_of_the_project_s(
@@ -147,9 +169,9 @@ def test_each_stage_starts_from_the_one_before(tiny_experiment: Any) -> None:
 def test_a_second_run_trains_and_asks_nothing_again(tiny_experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (tiny_experiment.output / "results.json").read_bytes()
     count = len(tiny_experiment.trained)
-    monkeypatch.setattr(experiment, "predict", None)
-    monkeypatch.setattr(experiment, "linear_probe", None)
-    monkeypatch.setattr(experiment, "answer_by_reading", None)
+    monkeypatch.setattr(answers, "answer_blocks", None)
+    monkeypatch.setattr(answers, "linear_probe", None)
+    monkeypatch.setattr(answers, "answer_by_reading", None)
     tiny_experiment.run()
     assert len(tiny_experiment.trained) == count
     assert (tiny_experiment.output / "results.json").read_bytes() == before
@@ -160,18 +182,18 @@ def test_a_changed_stage_is_not_taken_for_the_finished_one(tmp_path: Path) -> No
     model.write_text("width: 1")
     first.write_text("model: {model: model.yaml}")
     second.write_text("steps: 1")
-    trained: list[str] = []
+    fitted: list[str] = []
 
     def fit(arguments: list[str]) -> None:
-        trained.append(Path(arguments[2]).stem)
+        fitted.append(Path(arguments[2]).stem)
         folder = Path(arguments[arguments.index("--output") + 1]) / "model"
         folder.mkdir(parents=True)
         (folder / "model.json").touch()
 
     def train(output: str = "out") -> list[str]:
-        trained.clear()
-        experiment._train([str(first), str(second)], tmp_path / output, fit=fit)
-        return list(trained)
+        fitted.clear()
+        trained.train([str(first), str(second)], tmp_path / output, fit=fit)
+        return list(fitted)
 
     assert train() == ["first", "second"]
     assert train() == []
@@ -179,6 +201,74 @@ def test_a_changed_stage_is_not_taken_for_the_finished_one(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"1_first was trained before .*first.yaml, .* was changed; choose another"):
         train()
     assert train("other") == ["first", "second"]
+
+
+def test_each_seed_trains_each_arm_and_what_learns_nothing_stands_in_every_run(
+    tiny_experiment: Any, tmp_path: Path
+) -> None:
+    fitted: list[list[str]] = []
+
+    def fit(arguments: list[str]) -> None:
+        fitted.append(arguments)
+        folder = Path(arguments[arguments.index("--output") + 1]) / "model"
+        folder.mkdir(parents=True)
+        (folder / "model.json").touch()
+
+    described = replace(tiny_experiment.described, seeds=(3, 5), baselines=(TEXT_ONLY, ZERO_SHOT))
+    arms = train_arms(described, tmp_path, fit=fit)
+    assert [list(one) for one in arms] == [[MAIN, TEXT_ONLY, ZERO_SHOT]] * 2
+    assert arms[0][MAIN] == tmp_path / "seed_3" / MAIN / "2_instruct" / "model"
+    assert arms[1][TEXT_ONLY] == tmp_path / "seed_5" / TEXT_ONLY / "1_instruct" / "model"
+    assert arms[0][ZERO_SHOT] == arms[1][ZERO_SHOT] == tmp_path / ZERO_SHOT / "1_instruct" / "model"
+    untrained = [one for one in fitted if one[-2:] == ["--trainer.max_steps", "0"]]
+    assert len(untrained) == 1 and "--seed_everything" not in untrained[0]
+    seeded = [one[one.index("--seed_everything") + 1] for one in fitted if one not in untrained]
+    assert seeded == ["3"] * 3 + ["5"] * 3
+    assert all(
+        one[one.index("--data.init_args.seed") + 1] == seed
+        for one, seed in zip([one for one in fitted if one not in untrained], seeded, strict=True)
+    )
+
+
+def test_figures_of_several_seeds_carry_their_spread_and_the_claim_of_no_difference(
+    task: Task, session: Session, tmp_path: Path
+) -> None:
+    def once(identity: str) -> dict[str, Any]:
+        by_arm = ask(task, {MAIN: session}, identities={MAIN: identity}, baselines=["blank"], output=tmp_path).by_arm
+        return {task.name: by_arm}
+
+    first, second = once("a"), once("b")
+    flipped = {"yes": "no", "no": "yes"}
+    second[task.name][MAIN] = [replace(one, answer=flipped[one.answer]) for one in second[task.name][MAIN]]
+    rows = compare_all([first, second], {task.name: task}, no_worse={"blank": 0.1, "linear_probe": 0.1})
+    own = next(row for row in rows if row.arm == MAIN and row.metric == "accuracy" and row.baseline is None)
+    assert own.runs == 2 and own.value == pytest.approx(0.5)
+    assert own.spread is not None and own.spread > 0
+    claimed = [row for row in rows if row.margin is not None]
+    assert {row.baseline for row in claimed} == {"blank"}, "a task without a baseline makes no claim about it"
+    assert all(row.p_no_worse is not None and row.p_equivalent is not None for row in claimed)
+
+
+@pytest.mark.slow
+def test_two_seeds_and_an_untrained_arm_are_run_from_end_to_end(tiny_experiment: Any, tmp_path: Path) -> None:
+    described = replace(
+        tiny_experiment.described,
+        seeds=(0, 1),
+        baselines=(ZERO_SHOT, "absent", "majority"),
+        tasks=tiny_experiment.described.tasks[:1],
+        text_classifier=None,
+        no_worse={ZERO_SHOT: 0.05},
+    )
+    outcome = run(described, tmp_path, fit=tiny_experiment.fit)
+    first, second = (one["closed"] for one in outcome.runs)
+    assert [one.options for one in first[MAIN]] != [one.options for one in second[MAIN]], "seeds differ"
+    assert first[ZERO_SHOT] == second[ZERO_SHOT]
+    assert len(list((tmp_path / "predictions" / "closed").glob(f"{ZERO_SHOT}.*.jsonl"))) == 1, "it is asked once"
+    model = json.loads((tmp_path / ZERO_SHOT / "1_instruct" / "model" / "model.json").read_text())
+    assert model["provenance"]["steps"] == 0 and model["model"]["vision"] is None
+    assert {row.runs for row in outcome.rows} == {2}
+    page = publish(described, outcome, command="mmmed experiment run tiny").read_text()
+    assert "2 seeds" in page and "no worse by 5.0" in page and "as good within 5.0" in page
 
 
 def test_two_tasks_of_one_name_and_nothing_to_learn_are_found_before_training(
@@ -204,17 +294,17 @@ Ask = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Arms that a model was asked for, in order."""
-    arms: list[str] = []
-    predict = experiment.predict
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many questions each block had that a model was asked."""
+    counts: list[int] = []
+    real = blocks.answer
 
-    def counted(*given: Any, **how: Any) -> Any:
-        arms.append(how["arm"])
-        return predict(*given, **how)
+    def counted(answerer: Any, examples: Any, *given: Any, **how: Any) -> Any:
+        counts.append(len(examples))
+        return real(answerer, examples, *given, **how)
 
-    monkeypatch.setattr(experiment, "predict", counted)
-    return arms
+    monkeypatch.setattr(blocks, "answer", counted)
+    return counts
 
 
 @pytest.fixture
@@ -230,33 +320,33 @@ def task(make_task: Callable[..., Task], make_example: Callable[..., Example]) -
 
 
 def test_an_interrupted_run_goes_on_at_the_arm_it_was_at(
-    task: Task, session: Session, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: Task, session: Session, asked: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(examples: object) -> None:
         raise KeyboardInterrupt
 
     def everything() -> dict[str, Any]:
         floors = [*CONTROLS, *FLOORS, "majority"]
-        return ask(task, {MAIN: session}, keys={MAIN: "a"}, baselines=floors, output=tmp_path)
+        return ask(task, {MAIN: session}, identities={MAIN: "a"}, baselines=floors, output=tmp_path).by_arm
 
     third = list(CONTROLS)[2]
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         broken.setitem(CONTROLS, third, interrupt)
         everything()
-    assert asked == [MAIN, *list(CONTROLS)[:2]]
-    answers = everything()
-    assert asked == [MAIN, *CONTROLS, *FLOORS]
-    assert list(answers) == [MAIN, *CONTROLS, *FLOORS, "majority"]
-    assert everything() == answers
-    assert asked == [MAIN, *CONTROLS, *FLOORS]
+    assert asked == [3, 3, 3]
+    found = everything()
+    assert len(asked) == len([MAIN, *CONTROLS, *FLOORS])
+    assert list(found) == [MAIN, *CONTROLS, *FLOORS, "majority"]
+    assert everything() == found
+    assert len(asked) == len([MAIN, *CONTROLS, *FLOORS])
 
 
 def test_other_weights_or_other_questions_are_asked_again(
-    task: Task, session: Session, asked: list[str], tmp_path: Path, make_task: Callable[..., Task]
+    task: Task, session: Session, asked: list[int], tmp_path: Path, make_task: Callable[..., Task]
 ) -> None:
     def once(task: Task, weights: str) -> int:
         asked.clear()
-        ask(task, {MAIN: session}, keys={MAIN: weights}, baselines=["blank"], output=tmp_path)
+        ask(task, {MAIN: session}, identities={MAIN: weights}, baselines=["blank"], output=tmp_path)
         return len(asked)
 
     assert once(task, "a") == 2
@@ -273,20 +363,20 @@ def test_a_classifier_is_trained_anew_when_its_settings_or_questions_change(
     task: Task, session: Session, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[int] = []
-    real = experiment.answer_by_reading
+    real = answers.answer_by_reading
 
     def counted(arm: ReadingArm, training: Any, *given: Any, **how: Any) -> Any:
         trained.append(len(training))
         return real(arm, training, *given, **how)
 
-    monkeypatch.setattr(experiment, "answer_by_reading", counted)
+    monkeypatch.setattr(answers, "answer_by_reading", counted)
     bert = {"model_type": "bert", "vocab_size": 420, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
     reader = ReadingArm(
         weights=None, config=bert | {"num_attention_heads": 1}, tokenizer=str(tokenizer_folder), epochs=1
     )
 
     def once(reader: ReadingArm) -> dict[str, Any]:
-        return ask(task, {MAIN: session}, keys={MAIN: "a"}, baselines=[], output=tmp_path, reader=reader)
+        return ask(task, {MAIN: session}, identities={MAIN: "a"}, baselines=[], output=tmp_path, reader=reader).by_arm
 
     first = once(reader)
     assert once(reader) == first
@@ -294,7 +384,7 @@ def test_a_classifier_is_trained_anew_when_its_settings_or_questions_change(
     assert [one.id for one in first[TEXT_CLASSIFIER]] == [one.id for one in first[MAIN]]
     once(replace(reader, epochs=2))
     assert trained == [4, 4]
-    rows = compare_all({task.name: first}, {task.name: task})
+    rows = compare_all([{task.name: first}], {task.name: task})
     assert {row.baseline for row in rows} == {None, TEXT_CLASSIFIER}
 
 
@@ -305,6 +395,66 @@ def test_a_classifier_without_closed_questions_is_refused_before_training(tiny_e
 
 
 def test_a_task_without_baselines_is_compared_with_nothing(task: Task, session: Session, tmp_path: Path) -> None:
-    answers = ask(task, {MAIN: session}, keys={MAIN: "a"}, baselines=[], output=tmp_path)
-    rows: list[Row] = compare_all({task.name: answers}, {task.name: task})
+    found = ask(task, {MAIN: session}, identities={MAIN: "a"}, baselines=[], output=tmp_path).by_arm
+    rows: list[Row] = compare_all([{task.name: found}], {task.name: task})
     assert [(row.arm, row.metric, row.baseline) for row in rows] == [(MAIN, metric, None) for metric in CLOSED_METRICS]
+
+
+DRIVER = """
+import sys, time
+import torch
+from mmmed.evaluation import blocks
+from mmmed.evaluation.experiment import run
+from mmmed.evaluation.experiment_file import read_experiment
+from pathlib import Path
+torch.set_num_threads(int(sys.argv[3]))
+blocks.BLOCK = 2
+real = blocks.replace_text
+def slowly(*given):
+    real(*given)
+    time.sleep(0.2)
+blocks.replace_text = slowly
+run(read_experiment(Path(sys.argv[1])), Path(sys.argv[2]), fit=lambda arguments: sys.exit("trained"))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_inside_a_task_ends_as_one_that_was_not(
+    tiny_experiment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    described = tiny_experiment.described
+    content = {
+        "name": described.name,
+        "question": described.question,
+        "stages": list(described.stages),
+        "tasks": list(described.tasks),
+        "baselines": ["text_only", "blank", "absent", "majority"],
+    }
+    file = written(content, tmp_path / "experiment.yaml")
+    for name in ("whole", "killed"):
+        for arm in (MAIN, TEXT_ONLY):
+            shutil.copytree(tiny_experiment.output / arm, tmp_path / name / arm)
+    monkeypatch.setattr(blocks, "BLOCK", 2)
+    run(read_experiment(file), tmp_path / "whole", fit=lambda arguments: pytest.fail("trained"))
+    command = [sys.executable, "-c", DRIVER, str(file), str(tmp_path / "killed"), str(torch.get_num_threads())]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    kept = tmp_path / "killed" / "predictions" / "closed" / "blocks"
+    while process.poll() is None and len(list(kept.glob("*.jsonl"))) < 2:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "results.json").exists()
+    before = {path: path.stat().st_mtime_ns for path in kept.glob("*.jsonl")}
+    assert before, "it was inside a task"
+    done = subprocess.run(command, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All that a run leaves beside its models, by path."""
+    files = [folder / "results.json", folder / "predictions.json", *sorted((folder / "predictions").rglob("*.jsonl"))]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

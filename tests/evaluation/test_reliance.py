@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from mmmed.errors import ConfigError, DataError
-from mmmed.evaluation.compare import RELIANCE, Row, compare, compare_runs, read_results, write_results
+from mmmed.evaluation.compare import RELIANCE, Row, compare, compare_runs
 from mmmed.evaluation.controls import CONTROLS
 from mmmed.evaluation.predictions import Prediction
+from mmmed.evaluation.results import read_results, write_results
 from mmmed.records import Example, LazyImage, Turn
 
 YES_NO = ("yes", "no")
