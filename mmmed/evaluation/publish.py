@@ -12,36 +12,46 @@ from typing import Any
 import wandb
 
 from mmmed.data.card import read_card
-from mmmed.evaluation.compare import Row, primary_metrics
-from mmmed.evaluation.controls import CONTROLS
+from mmmed.evaluation.answers import questions_of
+from mmmed.evaluation.asked import Run
+from mmmed.evaluation.browser import Item
+from mmmed.evaluation.compare import WORDING, Row
+from mmmed.evaluation.controls import CONTROLS, FLOORS
 from mmmed.evaluation.drawing import Curve
-from mmmed.evaluation.experiment import MAIN, TEXT_ONLY, Experiment, Outcome
+from mmmed.evaluation.experiment import Outcome
+from mmmed.evaluation.experiment_file import LINEAR_PROBE, MAIN, MAJORITY, TEXT_ONLY, ZERO_SHOT, Experiment
+from mmmed.evaluation.folders import Difference
 from mmmed.evaluation.predictions import Prediction
-from mmmed.evaluation.report import DataCount, Part, Picture, ReportData, render
+from mmmed.evaluation.report import render
+from mmmed.evaluation.report_data import DataCount, Part, Picture, ReportData
+from mmmed.evaluation.results import primary_metrics
 from mmmed.evaluation.text_classifier import ARM as TEXT_CLASSIFIER
-from mmmed.records import LazyImage, Quarantined
+from mmmed.records import Example, LazyImage, Quarantined
 from mmmed.training.provenance import environment
 
 ARMS = {
     MAIN: "the model, with the image it is asked about",
     TEXT_ONLY: "trained on the same text for the same steps, without a vision encoder",
+    ZERO_SHOT: "the language model as it was before training, without a vision encoder",
     "blank": "the model, every image uniform grey",
     "shuffled": "the model, every image that of another patient",
     "noise": "the model, every image noise",
     "absent": "the model, no image at all",
     "option_shuffle": "the model, the options in another order",
-    "majority": "the most frequent training answer",
-    "linear_probe": "logistic regression on the mean of the same frozen image features",
+    MAJORITY: "the most frequent training answer",
+    LINEAR_PROBE: "logistic regression on the mean of the same frozen image features",
     TEXT_CLASSIFIER: "a text encoder of the BERT kind, trained on the words of the training questions",
 }
 
+DECIDING = (TEXT_ONLY, ZERO_SHOT, *CONTROLS)
+"""Baselines without the true image: who beats them all has seen."""
 CURVES = {"train/loss": "Training loss", "validation/loss": "Validation loss"}
 PICTURES_OF_A_KIND = 6
 
 
 def publish(experiment: Experiment, outcome: Outcome, *, command: str) -> Path:
     """Write `report.html` beside the results and give its path."""
-    folder = outcome.sessions[MAIN]
+    folder = outcome.arms[0][MAIN]
     provenance = json.loads((folder / "model.json").read_text(encoding="utf-8"))["provenance"]
     page = outcome.output / "report.html"
     render(
@@ -50,20 +60,50 @@ def publish(experiment: Experiment, outcome: Outcome, *, command: str) -> Path:
             rows=outcome.rows,
             main=MAIN,
             question=experiment.question,
-            controls=[arm for arm in (TEXT_ONLY, *CONTROLS) if any(row.baseline == arm for row in outcome.rows)],
-            arms={arm: text for arm, text in ARMS.items() if any(row.arm == arm for row in outcome.rows)},
+            controls=[arm for arm in DECIDING if any(row.baseline == arm for row in outcome.rows)],
+            arms=_arms(outcome),
             curves=list(_curves(outcome.output)),
             pictures=_pictures(outcome),
+            items=list(_items(outcome)),
             quarantined=list(_quarantined(outcome)),
             parts=[Part(name, one["parameters"], one["trainable"]) for name, one in provenance["parameters"].items()],
             data=list(_data_counts(provenance["data"]["examples"])),
-            config=_configs(experiment, outcome.output),
+            config=_configs(experiment, outcome.arms[0][MAIN].parents[1]),
             commands=[command, f"mmmed generate --checkpoint {folder} --image FILE --prompt 'What is shown?'"],
             environment=environment(),
         ),
         page,
     )
     return page
+
+
+def publish_difference(difference: Difference, output: Path, *, command: str) -> Path:
+    """Write the page that holds two results folders against each other, and give its path."""
+    page = output / "report.html"
+    items = [
+        Item(prediction=own, others=[other])
+        for run in difference.answers.values()
+        for own, other in zip(run[difference.first], _in_order(run, difference), strict=True)
+    ]
+    render(
+        ReportData(
+            title=f"{difference.first} and {difference.second}",
+            rows=difference.rows,
+            main=difference.first,
+            question=f"Is {difference.first} better than {difference.second}?",
+            items=items,
+            commands=[command],
+            environment=environment(),
+        ),
+        page,
+    )
+    return page
+
+
+def _in_order(run: Run, difference: Difference) -> list[Prediction]:
+    """The second arm's answers in the first one's order."""
+    by_id = {one.id: one for one in run[difference.second]}
+    return [by_id[one.id] for one in run[difference.first]]
 
 
 def log_results(experiment: Experiment, outcome: Outcome) -> None:
@@ -82,13 +122,14 @@ def summary(outcome: Outcome, page: Path) -> Iterator[str]:
     for task, metric in primary.items():
         rows = [row for row in outcome.rows if row.task == task and row.metric == metric]
         own = next(row for row in rows if row.arm == MAIN and row.baseline is None)
-        yield f"{task}: {metric.replace('_', ' ')} {_interval(own.value, own.low, own.high)}, n = {own.n}"
+        seeds = f", {own.runs} seeds ±{own.spread:.3f}" if own.spread is not None else ""
+        yield f"{task}: {metric.replace('_', ' ')} {_interval(own.value, own.low, own.high)}, n = {own.n}{seeds}"
         others = [f"{row.arm} {row.value:.2f}" for row in rows if row.baseline is None and row.arm != MAIN]
         if others:
             yield f"    against {', '.join(others)}"
     yield f"report      {page}"
     yield f"results     {outcome.output / 'results.json'}"
-    yield f"checkpoint  {outcome.sessions[MAIN]}"
+    yield f"checkpoint  {outcome.arms[0][MAIN]}"
 
 
 def _interval(value: float, low: float, high: float) -> str:
@@ -96,8 +137,10 @@ def _interval(value: float, low: float, high: float) -> str:
 
 
 def _curves(output: Path) -> Iterator[Curve]:
-    for log in sorted(output.glob("*/*/logs/metrics.csv")):
+    for log in sorted([*output.glob("*/*/logs/metrics.csv"), *output.glob("seed_*/*/*/logs/metrics.csv")]):
         arm, stage = log.parents[2].name, log.parents[1].name.split("_", 1)[1]
+        if log.parents[3] != output:
+            arm = f"{arm}, {log.parents[3].name}"
         with log.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         for column, panel in CURVES.items():
@@ -110,7 +153,7 @@ def _curves(output: Path) -> Iterator[Curve]:
 def _pictures(outcome: Outcome) -> list[Picture]:
     """A few answers of each kind per task, where the data card lets pictures be shown."""
     pictures: list[Picture] = []
-    for name, by_arm in outcome.predictions.items():
+    for name, by_arm in outcome.runs[0].items():
         images = {
             f"{one.source}:{one.id}": one.images[0]
             for one in outcome.tasks[name].examples()
@@ -122,6 +165,45 @@ def _pictures(outcome: Outcome) -> list[Picture]:
             chosen = [one for one in shown if _is(kind, one, controls.get(one.id))]
             pictures += [_picture(one, images, controls) for one in _spread(chosen, PICTURES_OF_A_KIND)]
     return list({picture.prediction.id: picture for picture in pictures}.values())
+
+
+def _items(outcome: Outcome) -> Iterator[Item]:
+    """Every item of the first run, with what the same model said under each control."""
+    for name, by_arm in outcome.runs[0].items():
+        task = outcome.tasks[name]
+        asked = task.examples()
+        put = questions_of(task, asked, found=task.retrieved(asked)).put()
+        seen = {f"{one.source}:{one.id}": (one, words) for one, words in zip(asked, put, strict=True)}
+        controls = [arm for arm in by_arm if arm in CONTROLS or arm in FLOORS or arm.startswith(WORDING)]
+        others = [{one.id: one for one in by_arm[arm]} for arm in controls]
+        for prediction in by_arm[MAIN]:
+            example, words = seen[prediction.id]
+            yield Item(
+                prediction=prediction,
+                others=[answers[prediction.id] for answers in others],
+                prompt=_prompt(words),
+                images=example.images,
+            )
+
+
+def _prompt(example: Example) -> str:
+    """What a model reads, turn by turn, without the answer that is held to be right."""
+    turns = list(example.turns)
+    while turns and turns[-1].speaker == "assistant":
+        turns.pop()
+    if len(turns) == 1:
+        return turns[0].text
+    return "\n".join(f"[{turn.speaker}] {turn.text}" for turn in turns)
+
+
+def _arms(outcome: Outcome) -> dict[str, str]:
+    known = {row.arm for row in outcome.rows}
+    wordings = {
+        f"{WORDING}{number}": f"the model, asked on {name}: {prompt}"
+        for name, task in outcome.tasks.items()
+        for number, prompt in enumerate(task.variants, start=1)
+    }
+    return {arm: text for arm, text in (ARMS | wordings).items() if arm in known}
 
 
 def _is(kind: str, prediction: Prediction, control: Prediction | None) -> bool:
@@ -140,7 +222,7 @@ def _spread(items: Sequence[Prediction], count: int) -> Sequence[Prediction]:
 
 def _quarantined(outcome: Outcome) -> Iterator[Quarantined]:
     seen: set[Quarantined] = set()
-    for path in sorted(outcome.output.glob(f"{MAIN}/*/quarantine.jsonl")):
+    for path in sorted(outcome.arms[0][MAIN].parents[1].glob("*/quarantine.jsonl")):
         seen.update(Quarantined(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
     for task in outcome.tasks.values():
         seen.update(task.quarantined())
@@ -153,7 +235,7 @@ def _data_counts(examples: dict[str, dict[str, int]]) -> Iterator[DataCount]:
         yield DataCount(source, read_card(source).licence, records)
 
 
-def _configs(experiment: Experiment, output: Path) -> str:
-    written: list[Any] = sorted(output.glob(f"{MAIN}/*/logs/config.yaml"))
+def _configs(experiment: Experiment, trained: Path) -> str:
+    written: list[Any] = sorted(trained.glob("*/logs/config.yaml"))
     files = [*map(Path, experiment.tasks), *written]
     return "\n".join(f"# {file.name} of {file.parent}\n{file.read_text(encoding='utf-8')}" for file in files)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mmmed.evaluation.controls import FLOORS
-from mmmed.evaluation.experiment import BASELINES, MAIN, Outcome
+from mmmed.evaluation.experiment import Outcome
+from mmmed.evaluation.experiment_file import BASELINES, MAIN, WHERE_NAMED
 from mmmed.evaluation.publish import ARMS, publish, summary
 from mmmed.evaluation.text_classifier import ARM as TEXT_CLASSIFIER
 
@@ -44,7 +44,7 @@ def test_the_page_tells_question_arms_pictures_curves_parts_and_command(page: st
 
 
 def test_every_arm_has_a_description() -> None:
-    assert set(ARMS) == {MAIN, *BASELINES, *FLOORS, TEXT_CLASSIFIER}
+    assert set(ARMS) == {MAIN, *BASELINES, *WHERE_NAMED, TEXT_CLASSIFIER}
 
 
 def test_the_summary_of_two_tasks_is_ten_lines_or_fewer(outcome: Outcome) -> None:
@@ -57,7 +57,7 @@ def test_the_summary_of_two_tasks_is_ten_lines_or_fewer(outcome: Outcome) -> Non
     assert lines[-3:] == [
         "report      report.html",
         f"results     {outcome.output / 'results.json'}",
-        f"checkpoint  {outcome.sessions[MAIN]}",
+        f"checkpoint  {outcome.arms[0][MAIN]}",
     ]
 
 

@@ -13,7 +13,9 @@ from mmmed.errors import OutputError
 from mmmed.evaluation.compare import Row
 from mmmed.evaluation.drawing import Curve
 from mmmed.evaluation.predictions import Prediction
-from mmmed.evaluation.report import DataCount, Part, Picture, ReportData, cards, render, verdict
+from mmmed.evaluation.report import cards, render
+from mmmed.evaluation.report_data import DataCount, Part, Picture, ReportData
+from mmmed.evaluation.verdict import verdict
 from mmmed.records import Quarantined
 
 ATTACK = "<script>alert('x')</script><img src=http://tracker.example/a.png onerror=1>"
