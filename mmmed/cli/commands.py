@@ -1,32 +1,14 @@
-"""The commands that use a trained model: generate, experiment."""
+"""The command that lets a trained model answer."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from mmmed.cli.training import main as train
 from mmmed.errors import DataError
-from mmmed.evaluation.experiment import read_experiment, run
-from mmmed.evaluation.publish import log_results, publish, summary
 from mmmed.inference.session import open_session
 from mmmed.processing.image import ImageFile
 from mmmed.records import IMAGE_PLACEHOLDER, Example, Turn
-
-
-def experiment_run(experiment: str, output: str | None = None) -> None:
-    """Train, score and compare the arms of an experiment, and write its report.
-
-    Args:
-        experiment: Folder with an experiment.yaml, or the file.
-        output: Folder of the results; outputs/NAME unless named. An interrupted run goes on where it was.
-    """
-    described = read_experiment(Path(experiment))
-    outcome = run(described, Path(output or f"outputs/{described.name}"), fit=train)
-    command = f"mmmed experiment run {experiment}{f' --output {output}' if output else ''}"
-    page = publish(described, outcome, command=command)
-    log_results(described, outcome)
-    print("\n".join(summary(outcome, page)))
 
 
 def generate(checkpoint: str, prompt: str, image: str | None = None, max_new_tokens: int = 128) -> None:

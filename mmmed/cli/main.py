@@ -42,7 +42,7 @@ class Command:
         summary: One line for the list of commands.
         parses_itself: The function takes the whole argument list, its own name first; otherwise its
             signature and docstring become the options and their help.
-        positional: The option that a first word without dashes is the value of; none if empty.
+        positional: The options that the first words without dashes are the values of, in order, with spaces between.
         flags: Options that may be given without a value, which then is true.
     """
 
@@ -70,10 +70,15 @@ COMMANDS: dict[str, Command] = {
     "experiment": Command(
         {
             "run": Command(
-                "mmmed.cli.commands:experiment_run",
+                "mmmed.cli.experiment:experiment_run",
                 "train, score and compare the arms of an experiment",
                 positional="experiment",
-            )
+            ),
+            "compare": Command(
+                "mmmed.cli.experiment:experiment_compare",
+                "hold two results folders against each other, item by item",
+                positional="first second",
+            ),
         },
         "compare models with paired statistics",
     ),
@@ -196,8 +201,10 @@ def _run(arguments: Sequence[str], commands: Mapping[str, Command], words: tuple
         code = function([*words, *rest])
     else:
         program = " ".join(("mmmed", *words))
-        if command.positional and rest and not rest[0].startswith("-"):
-            rest[0] = f"--{command.positional}={rest[0]}"
+        for place, option in enumerate(command.positional.split()[: len(rest)]):
+            if rest[place].startswith("-"):
+                break
+            rest[place] = f"--{option}={rest[place]}"
         rest = [f"{word}=true" if word in {f"--{flag}" for flag in command.flags} else word for word in rest]
         code = auto_cli(function, args=rest, as_positional=False, parser_class=ClearErrors, prog=program)
     return code if isinstance(code, int) else 0

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from mmmed.cli import commands
+from mmmed.cli import experiment
 from mmmed.cli.main import ENVIRONMENT, main
-from mmmed.evaluation.experiment import BASELINES, MAIN
+from mmmed.evaluation.experiment_file import BASELINES, MAIN
 from mmmed.models.folder import save
 
 Capture = pytest.CaptureFixture[str]
@@ -151,10 +151,10 @@ def test_experiment_run_takes_its_folder_by_position(
     (tmp_path / "mine" / "experiment.yaml").write_text(yaml.safe_dump(described))
     ran: list[tuple[tuple[str, ...], Path]] = []
     published: list[str] = []
-    monkeypatch.setattr(commands, "run", lambda given, folder, fit: ran.append((given.baselines, folder)))
-    monkeypatch.setattr(commands, "publish", lambda given, outcome, command: published.append(command))
-    monkeypatch.setattr(commands, "log_results", lambda *arguments: None)
-    monkeypatch.setattr(commands, "summary", lambda outcome, page: ["first: 0.9", "report"])
+    monkeypatch.setattr(experiment, "run", lambda given, folder, fit, processes: ran.append((given.baselines, folder)))
+    monkeypatch.setattr(experiment, "publish", lambda given, outcome, command: published.append(command))
+    monkeypatch.setattr(experiment, "log_results", lambda *arguments: None)
+    monkeypatch.setattr(experiment, "summary", lambda outcome, page: ["first: 0.9", "report"])
     option = ["--output", output] if output else []
     assert main(["experiment", "run", "mine", *option]) == 0
     assert ran == [(BASELINES, Path(output or "outputs/first"))]

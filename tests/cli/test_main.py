@@ -136,7 +136,7 @@ def test_every_target_of_the_table_is_a_module_of_ours(command: cli.Command) -> 
     assert spec.origin is not None
     source = Path(spec.origin).read_text(encoding="utf-8")
     (signature,) = re.findall(rf"^def {function}\(([^)]*)\)", source, re.MULTILINE)
-    assert not command.positional or f"{command.positional}: str" in signature
+    assert all(f"{option}: str" in signature for option in command.positional.split())
 
 
 @pytest.mark.parametrize(

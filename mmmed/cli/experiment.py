@@ -1,0 +1,57 @@
+"""The commands about experiments: run one, and hold two of them against each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmmed.cli.training import main as train
+from mmmed.errors import ConfigError
+from mmmed.evaluation.experiment import run
+from mmmed.evaluation.experiment_file import MAIN, read_experiment
+from mmmed.evaluation.folders import compare_folders
+from mmmed.evaluation.publish import log_results, publish, publish_difference, summary
+from mmmed.evaluation.results import write_results
+
+
+def experiment_run(experiment: str, output: str | None = None, processes: int = 1) -> None:
+    """Train, score and compare the arms of an experiment, and write its report.
+
+    Args:
+        experiment: Folder with an experiment.yaml, or the file.
+        output: Folder of the results; outputs/NAME unless named. An interrupted run goes on where it was.
+        processes: How many answer together, once all is trained.
+    """
+    described = read_experiment(Path(experiment))
+    outcome = run(described, Path(output or f"outputs/{described.name}"), fit=train, processes=processes)
+    command = f"mmmed experiment run {experiment}{f' --output {output}' if output else ''}"
+    page = publish(described, outcome, command=command)
+    log_results(described, outcome)
+    print("\n".join(summary(outcome, page)))
+
+
+def experiment_compare(
+    first: str,
+    second: str,
+    output: str = "outputs/comparison",
+    arm: str = MAIN,
+    against: str | None = None,
+) -> None:
+    """Hold the answers of two results folders against each other, item by item and patient by patient.
+
+    Args:
+        first: Folder that `mmmed experiment run` or `mmmed evaluate` left.
+        second: Another.
+        output: Folder of the table (results.json) and the page (report.html).
+        arm: The arm of both whose answers are compared.
+        against: The arm of the second, where it is another one.
+    """
+    if Path(output).resolve() in (Path(first).resolve(), Path(second).resolve()):
+        raise ConfigError(f"--output {output} holds the results that are compared; name another folder")
+    difference = compare_folders(Path(first), Path(second), arm=arm, against=against)
+    write_results(Path(output) / "results.json", difference.rows)
+    words = f" --arm {arm}" * (arm != MAIN) + (f" --against {against}" if against else "")
+    command = f"mmmed experiment compare {first} {second} --output {output}{words}"
+    page = publish_difference(difference, Path(output), command=command)
+    print("\n".join(difference.table()))
+    print(f"report      {page}")
+    print(f"results     {Path(output) / 'results.json'}")
