@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmmed.errors import ConfigError
-from mmmed.evaluation.compare import Row, primary_metrics, write_results
+from mmmed.evaluation.answers import Answers, ask
+from mmmed.evaluation.blocks import WHOLE, Share
+from mmmed.evaluation.compare import Row
 from mmmed.evaluation.controls import CONTROLS
-from mmmed.evaluation.experiment import MAIN, ask, compare_all, tasks_by_name
+from mmmed.evaluation.experiment import compare_all, tasks_by_name
+from mmmed.evaluation.experiment_file import MAIN, MAJORITY
+from mmmed.evaluation.folders import write_contents
+from mmmed.evaluation.metrics.protocols import Protocol
+from mmmed.evaluation.results import in_columns, primary_metrics, write_results
+from mmmed.evaluation.sharing import in_processes, launched_share, wait_for_others
 from mmmed.evaluation.task import Task
 from mmmed.inference.asking import Answerer, Strategy
 from mmmed.inference.endpoint import Endpoint
@@ -19,7 +26,6 @@ from mmmed.inference.prompting import AnswerForm
 from mmmed.inference.retrieval import recall
 from mmmed.inference.shots import Choice
 
-MAJORITY = "majority"
 _HEADINGS = ("task", "arm", "n", "metric", "value", "95 % interval", "majority", "unparsed")
 
 
@@ -35,10 +41,12 @@ def evaluate(
     shots: int | None = None,
     shot_choice: Choice | None = None,
     strategy: Strategy | None = None,
+    protocol: Protocol | None = None,
     samples: int | None = None,
     temperature: float | None = None,
     max_new_tokens: int | None = None,
     seed: int | None = None,
+    processes: int = 1,
 ) -> None:
     """Score a model on tasks, against its image controls and the majority answer.
 
@@ -58,14 +66,17 @@ def evaluate(
         answer: In the place of the tasks' own: text or letters.
         shots: In the place of the tasks' own: examples before each question.
         shot_choice: In the place of the tasks' own: fixed, random or nearest.
-        strategy: In the place of the tasks' own: direct, chain_of_thought or self_consistency.
+        strategy: In the place of the tasks' own: direct, written, chain_of_thought or self_consistency.
+        protocol: In the place of the tasks' own rule and scorer: strict, llava_med, multimedeval or lmms; answers are
+            then written.
         samples: In the place of the tasks' own: how often self_consistency asks.
         temperature: In the place of the tasks' own: of written answers.
         max_new_tokens: In the place of the tasks' own: longest written answer.
         seed: In the place of the tasks' own: what shots are drawn and answers sampled by.
+        processes: How many answer together on this machine; over several machines, start this command by torchrun.
     """
-    loaded = tasks_by_name([file for name in tasks.split(",") if name.strip() for file in _task_files(name.strip())])
-    if not loaded:
+    files = [file for name in tasks.split(",") if name.strip() for file in _task_files(name.strip())]
+    if not files:
         raise ConfigError("--tasks names no task; the tasks of the project are in configs/task/")
     given: dict[str, Any] = {
         "limit": limit,
@@ -73,41 +84,86 @@ def evaluate(
         "shots": shots,
         "shot_choice": shot_choice,
         "strategy": strategy,
+        "protocol": protocol,
         "samples": samples,
         "temperature": temperature,
         "max_new_tokens": max_new_tokens,
         "seed": seed,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    loaded = {name: replace(task, **changes) for name, task in loaded.items()}
-    answerer, identity, sees = _open(checkpoint, model=model, chat=chat)
-
-    def baselines(task: Task) -> list[str]:
-        has_images = controls and sees and any(example.images for example in task.examples())
-        return [MAJORITY, *(CONTROLS if has_images else [])]
-
-    predictions = {
-        name: ask(task, {MAIN: answerer}, keys={MAIN: identity}, baselines=baselines(task), output=_folder(output))
-        for name, task in loaded.items()
-    }
-    rows = compare_all(predictions, loaded)
+    if protocol is not None:
+        changes["scorer"] = None
+    evaluation = _Evaluation(checkpoint, tuple(files), changes, controls, model, chat, Path(output))
+    loaded = evaluation.tasks()
+    share = launched_share()
+    if share != WHOLE:
+        evaluation.answers(share)
+        wait_for_others()
+        if share.number:
+            return
+    elif processes != 1:
+        in_processes(_answer, evaluation, processes=processes)
+    answered = evaluation.answers(WHOLE)
+    predictions = {name: answers.by_arm for name, answers in answered.items()}
+    rows = compare_all([predictions], loaded)
+    write_contents(Path(output), [answered], loaded)
     write_results(Path(output) / "results.json", rows)
-    print("\n".join(table(rows, loaded)))
+    print("\n".join(table(rows)))
     for task in loaded.values():
         if task.index is not None:
             asked = task.examples()
-            share = recall(task.retrieved(asked) or [], [f"{one.source}:{one.id}" for one in asked])
-            print(f"{task.name}: the question's own passage is among the {task.passages} retrieved for {share:.3f}")
+            found = recall(task.retrieved(asked) or [], [f"{one.source}:{one.id}" for one in asked])
+            print(f"{task.name}: the question's own passage is among the {task.passages} retrieved for {found:.3f}")
     print(f"results     {Path(output) / 'results.json'}")
 
 
-def table(rows: Sequence[Row], tasks: Mapping[str, Task]) -> list[str]:
+@dataclass(frozen=True)
+class _Evaluation:
+    """What is asked of whom, in terms that can be sent to another process."""
+
+    checkpoint: str
+    files: tuple[Path, ...]
+    changes: Mapping[str, Any]
+    controls: bool
+    model: str
+    chat: bool
+    output: Path
+
+    def tasks(self) -> dict[str, Task]:
+        return {name: replace(task, **self.changes) for name, task in tasks_by_name(self.files).items()}
+
+    def answers(self, share: Share) -> dict[str, Answers]:
+        """Every task's answers, or a share of them."""
+        answerer, identity, sees = _open(self.checkpoint, model=self.model, chat=self.chat)
+
+        def baselines(task: Task) -> list[str]:
+            has_images = self.controls and sees and any(example.images for example in task.examples())
+            return [MAJORITY, *(CONTROLS if has_images else [])]
+
+        return {
+            name: ask(
+                task,
+                {MAIN: answerer},
+                identities={MAIN: identity},
+                baselines=baselines(task),
+                output=self.output / "predictions",
+                share=share,
+            )
+            for name, task in self.tasks().items()
+        }
+
+
+def _answer(evaluation: _Evaluation, share: Share) -> None:
+    evaluation.answers(share)
+
+
+def table(rows: Sequence[Row]) -> list[str]:
     """Lines of a table: every arm's deciding figure on every task, beside the majority's and the unparsed share."""
     alone = {(row.task, row.arm, row.metric): row for row in rows if row.baseline is None}
     primary = primary_metrics(rows)
     cells = [_HEADINGS]
     for task, arm in dict.fromkeys((row.task, row.arm) for row in rows if row.arm != MAJORITY):
-        metric = tasks[task].scorer or primary[task]
+        metric = primary[task]
         row = alone[task, arm, metric]
         cells.append(
             (
@@ -121,8 +177,7 @@ def table(rows: Sequence[Row], tasks: Mapping[str, Task]) -> list[str]:
                 f"{alone[task, arm, 'unparsed'].value:.3f}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    return in_columns(cells)
 
 
 def _open(checkpoint: str, *, model: str, chat: bool) -> tuple[Answerer, str, bool]:
@@ -135,10 +190,6 @@ def _open(checkpoint: str, *, model: str, chat: bool) -> tuple[Answerer, str, bo
         raise ConfigError(f"--model {model!r} names a model at an endpoint, and {checkpoint} is none; drop it")
     session = load(checkpoint, chat=chat)
     return session, session.identity(), session.model.vision is not None
-
-
-def _folder(output: str) -> Path:
-    return Path(output) / "predictions"
 
 
 def _task_files(name: str) -> list[Path]:

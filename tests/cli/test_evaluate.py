@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +15,7 @@ import pytest
 import yaml
 
 from mmmed.cli.main import ENVIRONMENT, main
-from mmmed.evaluation import experiment
-from mmmed.evaluation.experiment import MAIN
+from mmmed.evaluation.experiment_file import MAIN
 from mmmed.evaluation.predictions import read_jsonl
 
 Capture = pytest.CaptureFixture[str]
@@ -87,7 +90,7 @@ def test_a_language_model_is_scored_and_not_asked_twice(
     def refuse(*arguments: Any, **settings: Any) -> Any:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr(experiment, "predict", refuse)
+    monkeypatch.setattr("mmmed.evaluation.answers.answer_blocks", refuse)
     assert main([*given, "--shots", "2"]) == 0
     assert (Path("scores") / "results.json").read_bytes() == before
     with pytest.raises(AssertionError, match="asked again"):
@@ -118,3 +121,68 @@ def test_a_mistake_is_one_line(arguments: list[str], message: str, language: str
     assert main(["evaluate", "--checkpoint", language, "--tasks", task, *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error.splitlines()[-1]
+
+
+def contents(output: str) -> dict[str, bytes]:
+    """All that a command leaves, by path."""
+    files = sorted(path for path in Path(output).rglob("*") if path.is_file())
+    return {str(path.relative_to(output)): path.read_bytes() for path in files}
+
+
+@pytest.mark.slow
+def test_two_processes_leave_what_one_leaves(
+    language: str, task: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "small_blocks.py").write_text("from mmmed.evaluation import blocks\nblocks.BLOCK = 2\n")
+    monkeypatch.setattr("mmmed.evaluation.blocks.BLOCK", 2)
+    given = ["evaluate", "--checkpoint", language, "--tasks", task, "--shots", "1"]
+    assert main([*given, "--output", "one"]) == 0
+    # A process of its own for each rank, as torchrun starts them; blocks are as small there.
+    driver = "import small_blocks, sys; from mmmed.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    launcher = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", driver, *given, "--output", "ranks"],
+            env=os.environ | launcher | {"RANK": str(rank), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    said = [rank.communicate()[0].decode() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0]
+    assert "results     ranks/results.json" in said[0] and said[1] == ""
+    assert contents("ranks") == contents("one")
+
+
+@pytest.mark.slow
+def test_processes_of_one_machine_leave_what_one_leaves(language: str, task: str) -> None:
+    given = ["evaluate", "--checkpoint", language, "--tasks", task, "--shots", "1"]
+    assert main([*given, "--output", "one"]) == 0
+    assert main([*given, "--output", "two", "--processes", "2"]) == 0
+    assert contents("two") == contents("one")
+
+
+def test_protocols_and_wordings_are_scored_side_by_side(language: str, task: str, capsys: Capture) -> None:
+    content = yaml.safe_load(Path(task).read_text())
+    content |= {"variants": ["Examination. {question}\n{options}\nAnswer:"]}
+    Path(task).write_text(yaml.safe_dump(content))
+    given = ["evaluate", "--checkpoint", language, "--tasks", task, "--output", "scores"]
+    assert main([*given, "--protocol", "llava_med"]) == 0
+    rows = json.loads((Path("scores") / "results.json").read_text())
+    alone = {(row["arm"], row["metric"]): row for row in rows if row["baseline"] is None}
+    assert {"strict", "llava_med", "multimedeval", "lmms"} <= {metric for _, metric in alone}
+    assert capsys.readouterr().out.splitlines()[1].split()[3] == "llava_med"
+    own, other = alone[MAIN, "accuracy"], alone["wording_1", "accuracy"]
+    assert own["wordings"] == 2
+    assert {own["wording_least"], own["wording_most"]} == {own["value"], other["value"]}
+    assert not any(row["baseline"] == "wording_1" for row in rows)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
