@@ -103,7 +103,7 @@ def evaluate(
             return
     elif processes != 1:
         in_processes(_answer, evaluation, processes=processes)
-    answered = evaluation.answers(WHOLE)
+    answered = evaluation.answers(WHOLE, loaded)
     predictions = {name: answers.by_arm for name, answers in answered.items()}
     rows = compare_all([predictions], loaded)
     write_contents(Path(output), [answered], loaded)
@@ -132,8 +132,8 @@ class _Evaluation:
     def tasks(self) -> dict[str, Task]:
         return {name: replace(task, **self.changes) for name, task in tasks_by_name(self.files).items()}
 
-    def answers(self, share: Share) -> dict[str, Answers]:
-        """Every task's answers, or a share of them."""
+    def answers(self, share: Share, tasks: Mapping[str, Task] | None = None) -> dict[str, Answers]:
+        """Every task's answers, or a share of them; the tasks are read unless given."""
         answerer, identity, sees = _open(self.checkpoint, model=self.model, chat=self.chat)
 
         def baselines(task: Task) -> list[str]:
@@ -149,7 +149,7 @@ class _Evaluation:
                 output=self.output / "predictions",
                 share=share,
             )
-            for name, task in self.tasks().items()
+            for name, task in (tasks or self.tasks()).items()
         }
 
 

@@ -16,7 +16,7 @@ Work = Callable[..., object]
 
 
 def launched_share() -> Share:
-    """The share of a process that torchrun started, or the whole.
+    """The share of a process that torchrun started, which takes a GPU of its own where there are some; or the whole.
 
     Raises:
         ConfigError: Its environment says half of it.
@@ -26,6 +26,7 @@ def launched_share() -> Share:
         return WHOLE
     if number is None or of is None or not number.isdecimal() or not of.isdecimal() or not int(number) < int(of):
         raise ConfigError(f"RANK is {number!r} and WORLD_SIZE {of!r}; let torchrun set both, or unset both")
+    _take_device(int(os.environ.get("LOCAL_RANK", number)))
     return Share(int(number), int(of))
 
 
@@ -62,15 +63,15 @@ def in_processes(work: Work, *arguments: Any, processes: int) -> None:
     for one in others:
         one.start()
     torch.set_num_threads(each)
+    is_done = False
     try:
         work(*arguments, Share(0, processes))
-    except BaseException:
-        for one in others:
-            one.terminate()
-        raise
+        is_done = True
     finally:
         torch.set_num_threads(threads)
         for one in others:
+            if not is_done:
+                one.terminate()
             one.join()
     if failed := [number for number, one in enumerate(others, start=1) if one.exitcode]:
         raise DataError(
@@ -81,10 +82,14 @@ def in_processes(work: Work, *arguments: Any, processes: int) -> None:
 
 def _other(work: Work, arguments: tuple[Any, ...], share: Share, threads: int) -> None:
     torch.set_num_threads(threads)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(share.number % torch.cuda.device_count())
+    _take_device(share.number)
     try:
         work(*arguments, share)
     except MmmedError as error:
         print(f"mmmed: error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def _take_device(number: int) -> None:
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
