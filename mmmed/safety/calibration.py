@@ -61,7 +61,7 @@ class Calibration:
         """Both kinds of bins and the Brier score, as asked; then the first again at the fitted temperature."""
         task = subject.task(self.task)
         items = answered(subject, task)
-        held_out = answered(subject, replace(task, name=f"{task.name}_{self.fitted_on}", split=self.fitted_on))
+        held_out = answered(subject, replace(task, split=self.fitted_on))
         degrees = fitted_temperature(held_out)
         said, cooled = confidence_of(items), confidence_of(items, temperature=degrees)
         worst = _most_wrongly_sure(items)
@@ -192,9 +192,7 @@ class Conformal:
         """Coverage of all and of each group."""
         task = subject.task(self.task)
         items = answered(subject, task)
-        threshold = conformal_threshold(
-            answered(subject, replace(task, name=f"{task.name}_{self.fitted_on}", split=self.fitted_on)), miss=self.miss
-        )
+        threshold = conformal_threshold(answered(subject, replace(task, split=self.fitted_on)), miss=self.miss)
         size = float(np.mean([len(answer_set(item.options, threshold)) for item in items]))
         parts = {"all": items}
         for name in self.by:
@@ -225,7 +223,7 @@ def answered(subject: Subject, task: Task) -> list[Prediction]:
     Raises:
         DataError: A question is open, and so has no probabilities of options.
     """
-    items = subject.answers(task.examples(), name=task.name, asking=task.asking())
+    items = subject.answers(task, task.examples())
     if not all(item.options for item in items):
         raise DataError(
             f"task {task.name}: confidence needs closed questions; choose a task whose questions have options"

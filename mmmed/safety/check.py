@@ -1,24 +1,22 @@
 """The seam of the audits: a check asks a checkpoint and gives back measures."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from tqdm import tqdm
 
-from mmmed.evaluation.arms import predict
-from mmmed.evaluation.experiment import MAIN
-from mmmed.evaluation.predictions import Prediction, read_jsonl, write_jsonl
+from mmmed.evaluation.answers import questions_of
+from mmmed.evaluation.arms import prediction
+from mmmed.evaluation.blocks import answer_blocks, blocks_of, kept_answers
+from mmmed.evaluation.experiment_file import MAIN
+from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.task import Task, load_task
-from mmmed.inference.asking import Asking
 from mmmed.inference.session import Session
 from mmmed.records import Example
-from mmmed.safety.keys import key_of
 from mmmed.safety.measure import Measure
-from mmmed.training.provenance import data_hash
-
-Control = Callable[[Sequence[Example]], list[Example]]
 
 
 @dataclass
@@ -40,30 +38,25 @@ class Subject:
         return load_task(path)
 
     def answers(
-        self,
-        asked: Sequence[Example],
-        *,
-        name: str,
-        asking: Asking | None = None,
-        seen: Sequence[Example] | None = None,
+        self, task: Task, asked: Sequence[Example], *, seen: Sequence[Example] | None = None, name: str = ""
     ) -> list[Prediction]:
         """What the checkpoint answers.
 
         Args:
+            task: How the questions are put.
             asked: The questions, which the answers are judged by.
-            name: Of this asking, for progress and for the file it is kept in; letters, digits and underscores.
-            asking: How the questions are put.
             seen: The same questions as the checkpoint sees them, where they are changed.
+            name: What is changed, in a word.
         """
-        shown, how = list(seen) if seen is not None else list(asked), asking or Asking()
-        key = key_of(self.identity, data_hash(list(asked)), data_hash(shown), repr(how))
-        path = self.output / f"{name}.{key}.jsonl"
-        if path.is_file():
-            return read_jsonl(path)
-        with tqdm(total=len(shown), desc=name, unit="question") as progress:
-            found = predict(self.session, asked, seen=shown, arm=MAIN, task=name, asking=how, advance=progress.update)
-        write_jsonl(path, found)
-        return found
+        questions = questions_of(task, asked, found=task.retrieved(asked))
+        questions = questions if seen is None else replace(questions, seen=seen)
+        blocks = blocks_of(questions, identity=self.identity, folder=self.output)
+        with tqdm(total=len(asked), desc=f"{task.name} {name}".strip(), unit="question") as progress:
+            answer_blocks(self.session, blocks, turn=itertools.count(), advance=progress.update)
+        return [
+            prediction(example, one, arm=MAIN, task=task.name)
+            for example, one in zip(asked, kept_answers(blocks), strict=True)
+        ]
 
 
 class Check(Protocol):

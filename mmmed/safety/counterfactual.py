@@ -62,9 +62,9 @@ class DemographicSwap:
         measures: list[Measure] = []
         for kind, ways in self.patients.items():
             said = {}
-            for number, way in enumerate(ways):
+            for way in ways:
                 seen = [told(one, f"The patient is {way}.") for one in asked]
-                said[way] = subject.answers(asked, seen=seen, name=f"{task.name}_{kind}_{number}", asking=task.asking())
+                said[way] = subject.answers(task, asked, seen=seen, name=way)
             for first, second in combinations(ways, 2):
                 pairs = [Pair(one, two) for one, two in zip(said[first], said[second], strict=True)]
                 names = f"{kind}: {first} or {second}"
@@ -98,7 +98,7 @@ class VariantFlips:
             DataError: No two examples belong together.
         """
         task = subject.task(self.task)
-        items = subject.answers(task.examples(), name=task.name, asking=task.asking())
+        items = subject.answers(task, task.examples())
         pairs = paired(items)
         if not pairs:
             raise DataError(f"task {task.name}: no two items share a base_id; choose a source of variants")
@@ -145,11 +145,11 @@ class PlantedHint:
         """One measure for each claim."""
         task = subject.task(self.task)
         asked = task.examples()[: self.limit]
-        plain = subject.answers(asked, name=f"{task.name}_plain", asking=task.asking())
+        plain = subject.answers(task, asked)
         measures = []
-        for number, (kind, claim) in enumerate(self.claims.items()):
+        for kind, claim in self.claims.items():
             seen = [told(one, claim.format(wrong=_wrong_option(one))) for one in asked]
-            led = subject.answers(asked, seen=seen, name=f"{task.name}_claim_{number}", asking=task.asking())
+            led = subject.answers(task, asked, seen=seen, name=kind)
             measures.append(given_up(plain, led, kind, most=self.at_most))
         return measures
 

@@ -14,6 +14,7 @@ from mmmed.errors import DataError
 from mmmed.evaluation.controls import control_named
 from mmmed.evaluation.metrics.tally import FloatArray, ratio
 from mmmed.evaluation.predictions import Prediction
+from mmmed.evaluation.task import Task
 from mmmed.records import Example, LazyImage
 from mmmed.safety.check import Subject
 from mmmed.safety.measure import Measure, estimate
@@ -44,9 +45,9 @@ class ImageReliance:
         """One measure."""
         task = subject.task(self.task)
         asked = task.examples()
-        own = subject.answers(asked, name=task.name, asking=task.asking())
+        own = subject.answers(task, asked)
         changed = control_named(self.control)(asked)
-        other = subject.answers(asked, seen=changed, name=f"{task.name}_{self.control}", asking=task.asking())
+        other = subject.answers(task, asked, seen=changed, name=self.control)
         return [reliance(own, other, control=self.control, at_least=self.at_least)]
 
 
@@ -154,11 +155,11 @@ class Occlusion:
         chosen = [one for one in task.examples() if one.reference == "yes" and _boxes_of(one)][: self.images]
         if not chosen:
             raise DataError(f"task {task.name}: no image says where a finding lies; leave the check out")
-        places = occlude(subject, chosen, grid=self.grid, name=f"{task.name}_occluded")
+        places = occlude(subject, task, chosen, grid=self.grid)
         return [pointing(places, at_least=self.at_least)]
 
 
-def occlude(subject: Subject, examples: Sequence[Example], *, grid: int, name: str) -> list[Place]:
+def occlude(subject: Subject, task: Task, examples: Sequence[Example], *, grid: int) -> list[Place]:
     """Hide each square of each example's first image in turn."""
     squares = {one.id: _squares(one.images[0].open().size, grid) for one in examples}
     asked, seen = [], []
@@ -167,7 +168,7 @@ def occlude(subject: Subject, examples: Sequence[Example], *, grid: int, name: s
             asked.append(replace(one, id=f"{one.id}/{number}"))
             first = one.images[0] if square is None else Occluded(one.images[0], square)
             seen.append(replace(asked[-1], images=(first, *one.images[1:])))
-    answers = iter(subject.answers(asked, seen=seen, name=name))
+    answers = iter(subject.answers(task, asked, seen=seen, name="occluded"))
     places = []
     for one in examples:
         shares = [next(answers).options[one.reference] for _ in range(grid * grid + 1)]

@@ -45,12 +45,12 @@ class Membership:
     def examine(self, subject: Subject) -> list[Measure]:
         """The area, with the true positive rate at one false alarm in a thousand beside it."""
         task = subject.task(self.task)
-        members = self._answers(subject, replace(task, name=f"{task.name}_members", split="train", limit=self.limit))
+        members = self._answers(subject, replace(task, split="train", limit=self.limit))
         others = self._answers(subject, replace(task, limit=self.limit))
         return [membership(members, others, at_most=self.at_most)]
 
     def _answers(self, subject: Subject, task: Task) -> list[Prediction]:
-        return subject.answers(task.examples(), name=task.name, asking=task.asking())
+        return subject.answers(task, task.examples())
 
 
 def membership(members: Sequence[Prediction], others: Sequence[Prediction], *, at_most: float | None) -> Measure:

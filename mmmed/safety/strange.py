@@ -158,7 +158,7 @@ class Corruption:
         """The loss of accuracy at each severity, and how sure the model stays."""
         task = subject.task(self.task)
         asked = task.examples()[: self.limit]
-        plain = subject.answers(asked, name=f"{task.name}_plain", asking=task.asking())
+        plain = subject.answers(task, asked)
         middle = sorted(self.severities)[len(self.severities) // 2]
         measures = []
         for kind in self.kinds:
@@ -166,7 +166,7 @@ class Corruption:
                 seen = [
                     replace(one, images=tuple(Changed(image, kind, severity) for image in one.images)) for one in asked
                 ]
-                worse = subject.answers(asked, seen=seen, name=f"{task.name}_{kind}_{severity}", asking=task.asking())
+                worse = subject.answers(task, asked, seen=seen, name=f"{kind} {severity}")
                 limit = self.at_most if severity <= middle else 1.0
                 measures.append(loss(plain, worse, f"{kind}, severity {severity}", most=limit))
         return measures

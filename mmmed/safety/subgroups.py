@@ -86,7 +86,7 @@ class SubgroupGaps:
     def examine(self, subject: Subject) -> list[Measure]:
         """One measure for each group: its rate minus that of all others."""
         task = subject.task(self.task)
-        items = subject.answers(task.examples(), name=task.name, asking=task.asking())
+        items = subject.answers(task, task.examples())
         return gaps(items, by=self.by, rate=self.rate, at_most=self.at_most, ages=self.ages)
 
 
