@@ -50,7 +50,7 @@ _IDENTIFIERS: tuple[Identifier, ...] = (
 )
 _OPEN = re.compile(r"\[([^\]\n]{1,60})\]")
 _OTHER_SIDE = {"left": "right", "right": "left"}
-_NEAR = r"(?:[\s,-]+[\w'’-]+){0,2}[\s-]+"
+_NEAR = r"(?:[\s,-]+[\w'\u2019-]+){0,2}[\s-]+"
 
 
 def check(text: str, case: WritingCase) -> dict[str, Verdict]:

@@ -1,4 +1,4 @@
-"""What a writer might say without having been told: names of drugs, conditions and allergens, and how they are denied."""
+"""What a writer might say without having been told: drugs, conditions and allergens, and how they are denied."""
 
 import re
 from collections.abc import Sequence

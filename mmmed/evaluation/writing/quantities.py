@@ -74,7 +74,7 @@ class WrongDose(NamedTuple):
 
 
 def wrong_doses(sentence: str, given: Mapping[str, Sequence[str]]) -> list[WrongDose]:
-    """Doses of a sentence that the drug they belong to does not have: the one named last before, or else first after."""
+    """Doses that the drug they belong to does not have: the one named last before, or else the first after."""
     places = sorted(
         (match.start(), drug)
         for drug in given

@@ -13,7 +13,7 @@ DICTIONARY = (
 )
 """The pronouncing dictionary of Carnegie Mellon University (BSD licence), taken out of a wheel."""
 
-_WORD = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)?")
+_WORD = re.compile(r"[A-Za-z]+(?:['\u2019][A-Za-z]+)?")
 _VOWELS = re.compile(r"[aeiouy]+")
 
 
@@ -50,7 +50,7 @@ def readability(text: str) -> Readability | None:
 
 def syllables(word: str) -> int:
     """Syllables of a word: from the dictionary, or else its groups of vowels without a silent e."""
-    small = word.lower().replace("’", "'")
+    small = word.lower().replace("\u2019", "'")
     known = _dictionary().get(small) or _dictionary().get(small.removesuffix("'s"))
     if known:
         return known
