@@ -79,6 +79,9 @@ COMMANDS: dict[str, Command] = {
                 "hold two results folders against each other, item by item",
                 positional="first second",
             ),
+            "rate": Command(
+                "mmmed.cli.experiment:experiment_rate", "read raters' forms back: agreement, means", positional="output"
+            ),
         },
         "compare models with paired statistics",
     ),

@@ -43,6 +43,7 @@ SOURCES = {
     "medec.Medec": {"questions": ["flag"]},
     "text_corpus.TextCorpus": {"field": "note", "patient": "mrn", "longest": 100, "fractions": [0.5, 0.5, 0.0]},
     "pubmed_abstracts.PubMedAbstracts": {"without": "pmids.txt"},
+    "clinical_writing.ClinicalWriting": {"kinds": ["handout"], "folds": 2, "fold": 1},
     "preferences.Preferences": {"fractions": [0.5, 0.5, 0.0]},
 }
 

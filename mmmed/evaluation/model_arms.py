@@ -1,0 +1,199 @@
+"""Arms that are models of their own: where each starts from, which stages train it, and how it is asked."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from mmmed.errors import ConfigError, did_you_mean
+from mmmed.evaluation.experiment import digest
+from mmmed.inference.asking import Answerer
+from mmmed.inference.endpoint import Endpoint
+from mmmed.inference.loading import load
+from mmmed.inference.session import open_session
+from mmmed.page.files import replace_text
+
+Fit = Callable[[list[str]], object]
+Strategy = Literal["direct", "chain_of_thought"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelArm:
+    """One model, and how it is asked.
+
+    Args:
+        checkpoint: Whom to ask as it is: what `mmmed evaluate --checkpoint` takes. None where stages make the model.
+        model: Name of the model at an endpoint.
+        chat: Put questions in the chat template of a plain language model.
+        stages: Training configurations, in order.
+        after: Another arm, whose trained model the first stage starts from.
+        shots: Examples before each question.
+        strategy: "chain_of_thought" has reasons written first.
+    """
+
+    checkpoint: str | None = None
+    model: str = ""
+    chat: bool = True
+    stages: tuple[str, ...] = ()
+    after: str | None = None
+    shots: int = 0
+    strategy: Strategy = "direct"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether stages make the model."""
+        return bool(self.stages)
+
+
+def experiment_file(path: Path) -> Path:
+    """An experiment file, or the `experiment.yaml` of a folder."""
+    return path / "experiment.yaml" if path.is_dir() else path
+
+
+def kind_of(path: Path) -> str | None:
+    """What kind of experiment a file describes; None for the usual one of stages and baselines, or for no file."""
+    file = experiment_file(path)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return str(content["kind"]) if isinstance(content, dict) and "kind" in content else None
+
+
+def read_keys(path: Path, *, kind: str, known: Mapping[str, bool]) -> dict[str, Any]:
+    """The content of an experiment file of one kind.
+
+    Args:
+        path: The file.
+        kind: What its key `kind` has to say.
+        known: By key, whether it is required.
+
+    Raises:
+        ConfigError: It is not there, is of another kind, or has a missing or unknown key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"experiment {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or content.get("kind") != kind:
+        raise ConfigError(f"experiment {path}: expected kind: {kind}")
+    names = ["kind", *known]
+    if unknown := [str(key) for key in content if key not in names]:
+        raise ConfigError(f"experiment {path}: unknown key {unknown[0]!r}{did_you_mean(unknown[0], names)}")
+    if missing := [key for key, required in known.items() if required and not content.get(key)]:
+        raise ConfigError(f"experiment {path}: missing {', '.join(missing)}")
+    return content
+
+
+def read_arms(content: object, *, place: str) -> dict[str, ModelArm]:
+    """Arms by name, as an experiment file lists them.
+
+    Raises:
+        ConfigError: An arm has an unknown key or value, is made of nothing or of two things, or follows none.
+    """
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(f"{place}: arms is {content!r}; expected names with a checkpoint or stages each")
+    known = [each.name for each in fields(ModelArm)]
+    arms: dict[str, ModelArm] = {}
+    for name, described in content.items():
+        if not isinstance(described, dict):
+            raise ConfigError(f"{place}: arm {name!r} is {described!r}; expected a checkpoint or stages")
+        if unknown := [str(key) for key in described if key not in known]:
+            raise ConfigError(f"{place}: arm {name!r}: unknown key {unknown[0]!r}{did_you_mean(unknown[0], known)}")
+        arm = ModelArm(**{**described, "stages": tuple(described.get("stages", ()))})
+        if arm.is_trained == (arm.checkpoint is not None):
+            raise ConfigError(f"{place}: arm {name!r}: expected a checkpoint, or stages that make one, and not both")
+        if arm.strategy not in ("direct", "chain_of_thought"):
+            raise ConfigError(f"{place}: arm {name!r}: strategy is {arm.strategy!r}; expected direct, chain_of_thought")
+        if arm.after is not None and (not arm.is_trained or arm.after not in arms or not arms[arm.after].is_trained):
+            raise ConfigError(f"{place}: arm {name!r} follows {arm.after!r}; expected a trained arm above it")
+        if lost := [stage for stage in arm.stages if not Path(stage).is_file()]:
+            raise ConfigError(f"{place}: arm {name!r}: no file {lost[0]}; run from the folder that its paths start in")
+        arms[str(name)] = arm
+    return arms
+
+
+def train(
+    arm: ModelArm,
+    output: Path,
+    *,
+    fit: Fit,
+    seed: int = 0,
+    start: Path | None = None,
+    override: Mapping[str, Any] | None = None,
+) -> Path:
+    """Run the stages of an arm in order, each from the one before; a finished stage is not run again.
+
+    Args:
+        arm: One that is trained.
+        output: Folder of its runs.
+        fit: Runs one training configuration, given the command line of `mmmed fit`.
+        seed: Of weights, order and batches.
+        start: Folder of a model that the first stage starts from.
+        override: What is changed in every stage.
+
+    Returns:
+        The folder of the last stage's model.
+
+    Raises:
+        ConfigError: A folder holds the training of other configurations.
+    """
+    before, made_from = start, f"{seed} {override} {digest(start / 'model.safetensors') if start else ''}"
+    for number, stage in enumerate(arm.stages, start=1):
+        folder = output / f"{number}_{Path(stage).stem}"
+        made_from = _hash(made_from, *(file.read_text(encoding="utf-8") for file in _files(Path(stage))))
+        _claim(folder, made_from=made_from, stage=stage)
+        model = folder / "model"
+        if not (model / "model.json").is_file():
+            arguments = ["fit", "--config", stage]
+            if override:
+                replace_text(output / "override.yaml", yaml.safe_dump(dict(override)))
+                arguments += ["--config", str(output / "override.yaml")]
+            arguments += ["--output", str(folder), "--ckpt_path", "last", "--seed_everything", str(seed)]
+            arguments += ["--data.init_args.seed", str(seed)]
+            arguments += ["--model.init_args.init_from", str(before)] if before else []
+            fit(arguments)
+        before = model
+    assert before is not None, "a trained arm has at least one stage"
+    return before
+
+
+def opened(arm: ModelArm, folder: Path | None) -> tuple[Answerer, str]:
+    """Who is asked, and what its answers are kept under.
+
+    Args:
+        arm: The arm.
+        folder: Of its trained model, or None for one that is asked as it is.
+    """
+    if folder is not None:
+        return open_session(folder), digest(folder / "model.safetensors")
+    assert arm.checkpoint is not None
+    if arm.checkpoint.startswith(("http://", "https://")):
+        return Endpoint(url=arm.checkpoint, model=arm.model), f"{arm.checkpoint} {arm.model}"
+    session = load(arm.checkpoint, chat=arm.chat)
+    return session, session.identity()
+
+
+def _claim(folder: Path, *, made_from: str, stage: str) -> None:
+    note = folder / "made_from"
+    if note.is_file() and note.read_text(encoding="utf-8") != made_from:
+        raise ConfigError(
+            f"{folder} was trained before {stage}, or a stage ahead of it, was changed; "
+            "choose another --output, or delete that folder"
+        )
+    replace_text(note, made_from)
+
+
+def _files(config: Path) -> list[Path]:
+    """A configuration and those it includes."""
+    named = re.findall(r"[^\s:\"']+\.yaml\b", config.read_text(encoding="utf-8"))
+    return [config, *(path for name in named if (path := config.parent / name).is_file())]
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
