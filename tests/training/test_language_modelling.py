@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from mmmed.data.collate import pack as lay_in_one_row
 from mmmed.data.collate import pad
 from mmmed.errors import ConfigError, RecordError
 from mmmed.models.vlm import Batch, VisionLanguageModel
@@ -56,6 +57,30 @@ def test_the_loss_is_that_of_transformers_on_each_document_alone(
     expected.backward()
     for name, one in model.named_parameters():
         torch.testing.assert_close(gradients[name], one.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_a_row_packed_to_its_full_length_teaches_what_each_document_alone_does(
+    model: VisionLanguageModel, make_processor: Callable[..., Processor]
+) -> None:
+    processor = make_processor(model)
+    inputs = [processor.training(example) for example in documents(*TEXTS)]
+
+    def taught(batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        model.zero_grad()
+        loss = LanguageModelling().loss(model, batch)
+        loss.backward()
+        return loss.detach(), {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+
+    row = lay_in_one_row(inputs, image_id=processor.image_id)
+    assert row.ids_BT.shape == (1, sum(len(one.ids) for one in inputs)), "all documents stand in one row, unpadded"
+    loss, gradients = taught(row)
+    alone = [taught(pad([one], image_id=processor.image_id)) for one in inputs]
+    weights = [len(one.ids) - 1 for one in inputs]
+    expected = sum(weight * each for weight, (each, _) in zip(weights, alone, strict=True)) / sum(weights)
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=0)
+    for name, gradient in gradients.items():
+        mean = sum(weight * each[name] for weight, (_, each) in zip(weights, alone, strict=True)) / sum(weights)
+        torch.testing.assert_close(gradient, mean, atol=1e-5, rtol=1e-4)
 
 
 def test_packing_conversations_about_films_changes_nothing(
