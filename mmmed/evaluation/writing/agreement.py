@@ -60,7 +60,7 @@ def _apart(values_V: FloatArray, totals_V: FloatArray, level: Level) -> NDArray[
     """The square of how far any two values are apart."""
     one_VV, other_VV = values_V[:, None], values_V[None, :]
     if level == "nominal":
-        return (one_VV != other_VV).astype(np.float64)
+        return np.asarray(one_VV != other_VV, dtype=np.float64)
     if level == "interval":
         return np.asarray((one_VV - other_VV) ** 2, dtype=np.float64)
     if level == "ratio":

@@ -28,8 +28,10 @@ class Lexicon(NamedTuple):
 def lexicon() -> Lexicon:
     """The lexicon that comes with the project."""
     content = yaml.safe_load((files(__package__) / "lexicon.yaml").read_text(encoding="utf-8"))
-    listed = (tuple(one.strip() for one in content[kind].split(",")) for kind in ("drugs", "conditions", "allergens"))
-    return Lexicon(*listed, warned_before=tuple(content["warned_before"]))
+    drugs, conditions, allergens = (
+        tuple(one.strip() for one in content[kind].split(",")) for kind in ("drugs", "conditions", "allergens")
+    )
+    return Lexicon(drugs, conditions, allergens, tuple(content["warned_before"]))
 
 
 def statuses(text: str, names: Sequence[str]) -> dict[str, list[tuple[Status, str]]]:

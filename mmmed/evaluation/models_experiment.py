@@ -1,0 +1,259 @@
+"""Models of their own asked the same questions: general and tuned ones, over seeds, with floors and contamination.
+
+Where `experiment` trains one model and takes things away from it, here every arm is another model, and all are held
+against one of them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from mmmed.data.leakage.texts import BenchmarkIndex
+from mmmed.data.source import Source, read
+from mmmed.errors import ConfigError
+from mmmed.evaluation.compare import Row, adjust, compare_runs, majority, write_results
+from mmmed.evaluation.experiment import ask, tasks_by_name
+from mmmed.evaluation.model_arms import Fit, ModelArm, opened, read_arms, read_keys, train
+from mmmed.evaluation.predictions import Prediction
+from mmmed.evaluation.task import Task
+from mmmed.page.files import replace_text
+from mmmed.training.perplexity import FILE as PERPLEXITY
+
+KIND = "models"
+MAJORITY = "majority"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsExperiment:
+    """What an experiment.yaml of models says.
+
+    Args:
+        name: Short name.
+        question: What is to be answered.
+        arms: The models.
+        against: The arm that all others are held against.
+        tasks: Task files.
+        limits: Most questions of a task, by its name.
+        seeds: Of training and of the choice of examples; figures are means over them.
+    """
+
+    name: str
+    question: str
+    arms: Mapping[str, ModelArm]
+    against: str
+    tasks: tuple[str, ...]
+    limits: Mapping[str, int]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contamination:
+    """How many of a task's questions share a stretch of words with what an arm was trained on.
+
+    Args:
+        arm: The arm.
+        task: The task.
+        questions: That were asked.
+        long_enough: To have a stretch.
+        met: That share one.
+        worst: The greatest share of a question's stretches that was met.
+    """
+
+    arm: str
+    task: str
+    questions: int
+    long_enough: int
+    met: int
+    worst: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsOutcome:
+    """What a run found; `perplexity` is by arm and seed, as each run's last stage left it."""
+
+    rows: Sequence[Row]
+    contamination: Sequence[Contamination]
+    perplexity: Mapping[str, Mapping[int, Mapping[str, Mapping[str, float]]]]
+    tasks: Mapping[str, Task]
+    output: Path
+
+
+_KEYS = {"name": True, "question": True, "arms": True, "against": True, "tasks": True, "limits": False, "seeds": False}
+
+
+def read_models(path: Path) -> ModelsExperiment:
+    """Read an experiment of models. Raises `ConfigError`."""
+    place = f"experiment {path}"
+    content = read_keys(path, kind=KIND, known=_KEYS)
+    arms = read_arms(content["arms"], place=place)
+    if content["against"] not in arms:
+        raise ConfigError(f"{place}: against is {content['against']!r}; expected one of {', '.join(arms)}")
+    if MAJORITY in arms:
+        raise ConfigError(f"{place}: {MAJORITY!r} is an arm of every experiment; choose another name")
+    tasks, seeds, limits = content["tasks"], content.get("seeds", [0]), content.get("limits") or {}
+    if not isinstance(tasks, list) or not tasks:
+        raise ConfigError(f"{place}: tasks is {tasks!r}; expected a list of task files")
+    if lost := [one for one in tasks if not Path(str(one)).is_file()]:
+        raise ConfigError(f"{place}: no file {lost[0]}; run from the folder that its paths start in")
+    if not isinstance(seeds, list) or not seeds or not all(isinstance(one, int) for one in seeds):
+        raise ConfigError(f"{place}: seeds is {seeds!r}; expected a list of whole numbers")
+    if not isinstance(limits, dict) or not all(isinstance(one, int) and one > 0 for one in limits.values()):
+        raise ConfigError(f"{place}: limits is {limits!r}; expected most questions by task")
+    return ModelsExperiment(
+        name=str(content["name"]),
+        question=str(content["question"]),
+        arms=arms,
+        against=str(content["against"]),
+        tasks=tuple(map(str, tasks)),
+        limits=limits,
+        seeds=tuple(seeds),
+    )
+
+
+def run_models(experiment: ModelsExperiment, output: Path, *, fit: Fit) -> ModelsOutcome:
+    """Train, ask and compare; everything lands in `output`, and what is there is not made again.
+
+    Args:
+        experiment: What to run.
+        output: Folder of the results.
+        fit: Runs one training configuration, given the command line of `mmmed fit`.
+
+    Raises:
+        ConfigError: A limit is of no task, or a folder holds the training of other configurations.
+    """
+    tasks = tasks_by_name(experiment.tasks)
+    if unknown := sorted(set(experiment.limits) - set(tasks)):
+        raise ConfigError(f"limits names {unknown[0]!r}; the tasks are {', '.join(tasks)}")
+    tasks = {name: replace(task, limit=experiment.limits.get(name, task.limit)) for name, task in tasks.items()}
+    contamination = _contamination(experiment, tasks)
+    trained = {
+        (name, seed): _trained(experiment, name, seed, output, fit=fit)
+        for seed in experiment.seeds
+        for name, arm in experiment.arms.items()
+        if arm.is_trained
+    }
+    runs: dict[str, list[dict[str, list[Prediction]]]] = {name: [{} for _ in experiment.seeds] for name in tasks}
+    for place, seed in enumerate(experiment.seeds):
+        for name, arm in experiment.arms.items():
+            answerer, identity = opened(arm, trained.get((name, seed)))
+            for task in tasks.values():
+                asked = replace(task, shots=arm.shots, seed=seed if arm.shots else task.seed)
+                kept = output / "predictions" / name
+                said = ask(asked, {name: answerer}, keys={name: identity}, baselines=(), output=kept)
+                runs[task.name][place][name] = said[name]
+    for name, task in tasks.items():
+        training = task.training_answers()
+        for run in runs[name]:
+            run[MAJORITY] = majority(run[experiment.against], training=training)
+    rows = compare_models(runs, tasks, against=experiment.against)
+    write_results(output / "results.json", rows)
+    outcome = ModelsOutcome(
+        rows=rows,
+        contamination=contamination,
+        perplexity=_perplexity(trained),
+        tasks=tasks,
+        output=output,
+    )
+    replace_text(output / "texts.json", json.dumps(texts_of(outcome), indent=1) + "\n")
+    return outcome
+
+
+def compare_models(
+    runs: Mapping[str, Sequence[Mapping[str, Sequence[Prediction]]]], tasks: Mapping[str, Task], *, against: str
+) -> list[Row]:
+    """Each arm's figures once, and each arm minus the one that all are held against, adjusted as one family."""
+    rows: list[Row] = []
+    for name, of_seeds in runs.items():
+        for arm in of_seeds[0]:
+            others = [] if arm == against else [against]
+            pair = [{one: run[one] for one in (arm, *others)} for run in of_seeds]
+            found = compare_runs(pair, main=arm, baselines=others, task=name, metrics=tasks[name].metrics, seed=0)
+            rows += [row for row in found if row.arm == arm]
+    return adjust(rows)
+
+
+def texts_of(outcome: ModelsOutcome) -> dict[str, Any]:
+    """What was found of texts: shared with training, and perplexity."""
+    return {
+        "contamination": [
+            {
+                "arm": one.arm,
+                "task": one.task,
+                "questions": one.questions,
+                "long_enough": one.long_enough,
+                "met": one.met,
+                "worst": round(one.worst, 4),
+            }
+            for one in outcome.contamination
+        ],
+        "perplexity": {
+            arm: {str(seed): dict(found) for seed, found in by_seed.items()}
+            for arm, by_seed in outcome.perplexity.items()
+        },
+    }
+
+
+def _trained(experiment: ModelsExperiment, name: str, seed: int, output: Path, *, fit: Fit) -> Path:
+    arm = experiment.arms[name]
+    start = _trained(experiment, arm.after, seed, output, fit=fit) if arm.after is not None else None
+    return train(arm, output / name / f"seed_{seed}", fit=fit, seed=seed, start=start)
+
+
+def _contamination(experiment: ModelsExperiment, tasks: Mapping[str, Task]) -> list[Contamination]:
+    """For each trained arm and task, the questions of which a stretch stands in a training text."""
+    found = []
+    for name, arm in experiment.arms.items():
+        if not arm.is_trained:
+            continue
+        stages = [*(experiment.arms[arm.after].stages if arm.after else ()), *arm.stages]
+        sources = [source for stage in stages for source in training_sources(Path(stage))]
+        for source in sources:
+            source.prepare()
+        learned = read(sources, "train").examples
+        for task in tasks.values():
+            asked = task.examples()
+            index = BenchmarkIndex(asked)
+            for example in learned:
+                index.add(example)
+            met = index.findings()
+            found.append(
+                Contamination(
+                    arm=name,
+                    task=task.name,
+                    questions=len(asked),
+                    long_enough=len(index),
+                    met=len(met),
+                    worst=max((one.score for one in met), default=0.0),
+                )
+            )
+    return found
+
+
+def training_sources(stage: Path) -> list[Source]:
+    """The sources that a training configuration names. Raises `ConfigError` where it names none."""
+    content = yaml.safe_load(stage.read_text(encoding="utf-8"))
+    try:
+        data = content["data"]
+        if isinstance(data, str):
+            data = yaml.safe_load((stage.parent / data).read_text(encoding="utf-8"))
+        listed = data["init_args"]["sources"]
+    except (KeyError, TypeError, OSError) as error:
+        raise ConfigError(f"stage {stage}: expected data.init_args.sources in it") from error
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--sources", type=list[Source])
+    sources: list[Source] = parser.instantiate(parser.parse_object({"sources": listed})).sources
+    return sources
+
+
+def _perplexity(trained: Mapping[tuple[str, int], Path]) -> dict[str, dict[int, dict[str, dict[str, float]]]]:
+    found: dict[str, dict[int, dict[str, dict[str, float]]]] = {}
+    for (name, seed), folder in trained.items():
+        file = folder.parent / PERPLEXITY
+        if file.is_file():
+            found.setdefault(name, {})[seed] = json.loads(file.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,193 @@
+"""Models of their own are trained for each seed, asked the same questions, and held against one of them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmmed.errors import ConfigError
+from mmmed.evaluation import models_experiment as module
+from mmmed.evaluation.compare import read_results
+from mmmed.evaluation.model_arms import ModelArm, kind_of, read_arms, train
+from mmmed.evaluation.models_experiment import read_models, run_models
+from mmmed.evaluation.models_page import publish_models, summary_of_models
+from mmmed.records import Answer, Example
+
+SOURCE = "mmmed.data.sources.medquad.MedQuad"
+
+
+class Guesser:
+    """Says yes to all, or what is right."""
+
+    def __init__(self, *, knows: bool) -> None:
+        self.knows = knows
+        self.asked = 0
+
+    def choose(self, examples: Sequence[Example], **settings: Any) -> list[Answer]:
+        self.asked += len(examples)
+        said = [one.reference if self.knows else one.options[0] for one in examples]
+        return [
+            Answer(text=text, options={option: float(option == text) for option in one.options})
+            for one, text in zip(examples, said, strict=True)
+        ]
+
+    def write(self, examples: Sequence[Example], **settings: Any) -> list[Answer]:
+        assert not examples
+        return []
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with questions, a stage whose training text holds one of them, and an experiment."""
+    words = [f"Word{number} and so on until the question is long enough to share stretches" for number in range(20)]
+    rows = [
+        {
+            "id": str(number),
+            "question": f"{text}?",
+            "options": {"A": "first", "B": "second", "C": "third", "D": "fourth"},
+            "answer": "AB"[number % 2],
+            "subject": "x",
+            "topic": None,
+            "explanation": None,
+            "choice_type": "single",
+        }
+        for number, text in enumerate(words)
+    ]
+    (tmp_path / "mcq").mkdir()
+    (tmp_path / "mcq" / "medmcqa_dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "text").mkdir()
+    learned = [
+        {"id": str(n), "source": "a", "focus": f"focus {n}", "qtype": "x", "question": f"What is {n}?", "answer": text}
+        for n, text in enumerate([words[3], *["Something else."] * 40])
+    ]
+    (tmp_path / "text" / "medquad_sample.jsonl").write_text("".join(json.dumps(one) + "\n" for one in learned))
+    source = {"class_path": SOURCE, "init_args": {"root": "text", "fractions": [0.9, 0.1, 0.0]}}
+    (tmp_path / "stage.yaml").write_text(json.dumps({"data": {"init_args": {"sources": [source]}}}))
+    task = {
+        "name": "medmcqa",
+        "version": 1,
+        "source": {"class_path": "mmmed.data.sources.medmcqa.MedMcqa", "init_args": {"root": "mcq"}},
+        "scorer": "accuracy",
+        "shot_split": "test",
+    }
+    (tmp_path / "task.yaml").write_text(json.dumps(task))
+    write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, **changes: object) -> Path:
+    content = {
+        "kind": "models",
+        "name": "models",
+        "question": "Which?",
+        "arms": {
+            "general": {"checkpoint": "a"},
+            "shown": {"checkpoint": "a", "shots": 2},
+            "tuned": {"stages": ["stage.yaml"]},
+        },
+        "against": "general",
+        "tasks": ["task.yaml"],
+        "limits": {"medmcqa": 12},
+        "seeds": [0, 1],
+    }
+    path = folder / "experiment.yaml"
+    path.write_text(json.dumps(content | changes))
+    return path
+
+
+def fit(arguments: list[str]) -> None:
+    output = Path(arguments[arguments.index("--output") + 1])
+    (output / "model").mkdir()
+    (output / "model" / "model.json").write_text("{}")
+    (output / "model" / "model.safetensors").write_text(" ".join(arguments))
+    seed = int(arguments[arguments.index("--seed_everything") + 1])
+    texts = {"before": {"general": 10.0}, "after": {"general": 10.0 + seed}, "rise": {"general": seed / 10}}
+    (output / "perplexity.json").write_text(json.dumps(texts))
+
+
+def test_arms_are_trained_for_each_seed_and_held_against_the_general_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guessers: list[Guesser] = []
+
+    def opened(arm: ModelArm, trained: Path | None) -> tuple[Guesser, str]:
+        guessers.append(Guesser(knows=trained is not None))
+        return guessers[-1], f"{arm.checkpoint} {trained}"
+
+    monkeypatch.setattr(module, "opened", opened)
+    described = read_models(folder / "experiment.yaml")
+    outcome = run_models(described, folder / "out", fit=fit)
+    found = {
+        (row.arm, row.baseline): row
+        for row in read_results(folder / "out" / "results.json")
+        if row.metric == "accuracy"
+    }
+    assert set(found) == {
+        (arm, baseline) for arm in ("shown", "tuned", "majority") for baseline in (None, "general")
+    } | {("general", None)}
+    tuned = found["tuned", "general"]
+    assert tuned.value == 1 and tuned.runs == 2 and tuned.n == 12
+    assert tuned.delta_low is not None and tuned.delta_low > 0
+    assert sum(one.asked for one in guessers) == 12 * (1 + 2 + 2), "what is asked the same way is asked once"
+    (shared,) = outcome.contamination
+    assert (shared.arm, shared.questions) == ("tuned", 12) and shared.met <= 1
+    assert outcome.perplexity["tuned"][1]["after"] == {"general": 11.0}
+    page = publish_models(described, outcome, command="mmmed experiment run x").read_text("utf-8")
+    assert "src=" not in page and "+10.0" in page
+    assert any("tuned 100.0 %" in line for line in summary_of_models(outcome, folder))
+
+
+def test_a_shared_stretch_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "opened", lambda arm, trained: (Guesser(knows=True), str(trained)))
+    described = read_models(write(folder, limits={}))
+    (shared,) = run_models(described, folder / "out", fit=fit).contamination
+    assert (shared.questions, shared.met) == (20, 1)
+
+
+def test_stages_run_in_order_once_and_from_where_they_are_told(folder: Path) -> None:
+    called: list[list[str]] = []
+
+    def noted(arguments: list[str]) -> None:
+        called.append(arguments)
+        fit(arguments)
+
+    (folder / "second.yaml").write_text("data: {}")
+    arm = ModelArm(stages=("stage.yaml", "second.yaml"))
+    model = train(arm, folder / "runs", fit=noted, seed=3)
+    assert model == folder / "runs" / "2_second" / "model"
+    assert called[1][-2:] == ["--model.init_args.init_from", str(folder / "runs" / "1_stage" / "model")]
+    train(arm, folder / "runs", fit=noted, seed=3)
+    assert len(called) == 2
+    with pytest.raises(ConfigError, match="was trained before"):
+        train(arm, folder / "runs", fit=noted, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"against": "other"}, "against is 'other'"),
+        ({"seeds": []}, "seeds is"),
+        ({"tasks": ["none.yaml"]}, "no file none.yaml"),
+        ({"arms": {"majority": {"checkpoint": "a"}}, "against": "majority"}, "arm of every experiment"),
+        ({"arms": {"a": {"stages": ["stage.yaml"], "after": "b"}}, "against": "a"}, "follows 'b'"),
+        ({"arms": {"a": {"stages": ["none.yaml"]}}, "against": "a"}, "no file none.yaml"),
+    ],
+)
+def test_an_experiment_that_cannot_be_meant_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_models(write(folder, **changes))
+
+
+def test_a_limit_of_no_task_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="limits names 'medqa'"):
+        run_models(read_models(write(folder, limits={"medqa": 3})), folder / "out", fit=fit)
+
+
+def test_the_usual_experiment_has_no_kind(folder: Path) -> None:
+    assert kind_of(folder) == "models"
+    (folder / "usual.yaml").write_text("name: a\nstages: []\n")
+    assert kind_of(folder / "usual.yaml") is None and kind_of(folder / "nothing.yaml") is None
+    assert read_arms({"a": {"checkpoint": "x"}}, place="here") == {"a": ModelArm(checkpoint="x")}
