@@ -96,9 +96,10 @@ COMMANDS: dict[str, Command] = {
             "show": Command("mmmed.cli.cards:show", "the card of a data set", positional="name", flags=("croissant",)),
             "stats": Command("mmmed.cli.data:stats", "a page for each data set: pictures, lengths, labels, who, gaps"),
             "check": Command("mmmed.cli.data:check", "find what stands in two splits"),
+            "instruct": Command("mmmed.cli.instruct:instruct", "have conversations made from captions and reports"),
             "prepare": Command("mmmed.cli.data:prepare", "check, split and shard data sets for training"),
         },
-        "look at data sets, prove their splits clean, make them ready",
+        "look at data sets, prove their splits clean, make them ready, have conversations made",
     ),
     "weights": Command(
         {
