@@ -13,15 +13,17 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
+from mmmed.data.leakage.findings import Finding
 from mmmed.data.leakage.texts import BenchmarkIndex
-from mmmed.data.source import Source, read
+from mmmed.data.source import Source
 from mmmed.errors import ConfigError
 from mmmed.evaluation.compare import Row, adjust, compare_runs, majority, write_results
-from mmmed.evaluation.experiment import ask, tasks_by_name
+from mmmed.evaluation.experiment import MAIN, ask, tasks_by_name
 from mmmed.evaluation.model_arms import Fit, ModelArm, opened, read_arms, read_keys, train
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.task import Task
 from mmmed.page.files import replace_text
+from mmmed.records import Example
 from mmmed.training.perplexity import FILE as PERPLEXITY
 
 KIND = "models"
@@ -144,8 +146,8 @@ def run_models(experiment: ModelsExperiment, output: Path, *, fit: Fit) -> Model
             for task in tasks.values():
                 asked = replace(task, shots=arm.shots, seed=seed if arm.shots else task.seed)
                 kept = output / "predictions" / name
-                said = ask(asked, {name: answerer}, keys={name: identity}, baselines=(), output=kept)
-                runs[task.name][place][name] = said[name]
+                said = ask(asked, {MAIN: answerer}, keys={MAIN: identity}, baselines=(), output=kept)[MAIN]
+                runs[task.name][place][name] = [replace(one, arm=name) for one in said]
     for name, task in tasks.items():
         training = task.training_answers()
         for run in runs[name]:
@@ -206,47 +208,66 @@ def _trained(experiment: ModelsExperiment, name: str, seed: int, output: Path, *
 
 def _contamination(experiment: ModelsExperiment, tasks: Mapping[str, Task]) -> list[Contamination]:
     """For each trained arm and task, the questions of which a stretch stands in a training text."""
+    asked = {name: [replace(one, id=f"{name}:{one.id}") for one in task.examples()] for name, task in tasks.items()}
+    long_enough = {name: len(BenchmarkIndex(examples)) for name, examples in asked.items()}
+    known: dict[tuple[str, ...], list[Finding]] = {}
     found = []
-    for name, arm in experiment.arms.items():
-        if not arm.is_trained:
+    for arm, described in experiment.arms.items():
+        stages = _stages(experiment, described)
+        if not stages:
             continue
-        stages = [*(experiment.arms[arm.after].stages if arm.after else ()), *arm.stages]
-        sources = [source for stage in stages for source in training_sources(Path(stage))]
-        for source in sources:
-            source.prepare()
-        learned = read(sources, "train").examples
-        for task in tasks.values():
-            asked = task.examples()
-            index = BenchmarkIndex(asked)
-            for example in learned:
-                index.add(example)
-            met = index.findings()
+        key = tuple(dict.fromkeys(json.dumps(listed) for stage in stages for listed in _listed(Path(stage))))
+        if key not in known:
+            known[key] = _met(_training_sources([json.loads(one) for one in key]), asked)
+        for name, examples in asked.items():
+            scores = [one.score for one in known[key] if one.second.startswith(f"{name}:")]
             found.append(
                 Contamination(
-                    arm=name,
-                    task=task.name,
-                    questions=len(asked),
-                    long_enough=len(index),
-                    met=len(met),
-                    worst=max((one.score for one in met), default=0.0),
+                    arm=arm,
+                    task=name,
+                    questions=len(examples),
+                    long_enough=long_enough[name],
+                    met=len(scores),
+                    worst=max(scores, default=0.0),
                 )
             )
     return found
 
 
-def training_sources(stage: Path) -> list[Source]:
-    """The sources that a training configuration names. Raises `ConfigError` where it names none."""
+def _stages(experiment: ModelsExperiment, arm: ModelArm) -> list[str]:
+    """All stages that a model went through, those of the arm it follows first."""
+    before = _stages(experiment, experiment.arms[arm.after]) if arm.after is not None else []
+    return [*before, *arm.stages]
+
+
+def _met(sources: Sequence[Source], asked: Mapping[str, Sequence[Example]]) -> list[Finding]:
+    index = BenchmarkIndex(one for examples in asked.values() for one in examples)
+    for source in sources:
+        source.prepare()
+        for record in source.records():
+            if isinstance(record, Example) and record.split == "train":
+                index.add(record)
+    return index.findings()
+
+
+def _listed(stage: Path) -> list[Any]:
+    """The sources that a training configuration lists. Raises `ConfigError` where it lists none."""
     content = yaml.safe_load(stage.read_text(encoding="utf-8"))
     try:
         data = content["data"]
         if isinstance(data, str):
             data = yaml.safe_load((stage.parent / data).read_text(encoding="utf-8"))
-        listed = data["init_args"]["sources"]
+        listed: list[Any] = list(data["init_args"]["sources"])
     except (KeyError, TypeError, OSError) as error:
         raise ConfigError(f"stage {stage}: expected data.init_args.sources in it") from error
+    return listed
+
+
+def _training_sources(listed: Sequence[Any]) -> list[Source]:
+    """Sources built from what a configuration lists."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--sources", type=list[Source])
-    sources: list[Source] = parser.instantiate(parser.parse_object({"sources": listed})).sources
+    sources: list[Source] = parser.instantiate(parser.parse_object({"sources": list(listed)})).sources
     return sources
 
 

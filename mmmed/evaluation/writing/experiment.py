@@ -205,7 +205,7 @@ def _override(arm: ModelArm, part: str) -> dict[str, Any] | None:
         else source
         for source in _sources(arm.stages[0])
     ]
-    return {"data": {"class_path": "mmmed.data.datamodule.MedicalData", "init_args": {"sources": sources}}}
+    return {"data": {"init_args": {"sources": sources}}}
 
 
 def _sources(stage: str) -> list[dict[str, Any]]:
