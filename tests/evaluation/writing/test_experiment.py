@@ -149,10 +149,10 @@ def test_an_arm_that_learns_from_cases_is_trained_for_each_fold_and_never_on_wha
     ("changes", "message"),
     [
         ({"arms": {"a": {}}}, "expected a checkpoint, or stages"),
-        ({"arms": {"a": {"checkpoint": "x", "shot": 1}}}, "unknown key 'shot'; did you mean 'shots'"),
+        ({"arms": {"a": {"checkpoint": "x", "shot": 1}}}, r"unknown key 'shot' \(did you mean 'shots'\?\)"),
         ({"arms": {NOTES: {"checkpoint": "x"}}, "against": {}}, "is an arm of every experiment"),
         ({"against": {"other": "plain"}}, "against names 'other'"),
-        ({"case": "x"}, "unknown key 'case'; did you mean 'cases'"),
+        ({"case": "x"}, r"unknown key 'case' \(did you mean 'cases'\?\)"),
         ({"rated": 0}, "rated is 0"),
     ],
 )
