@@ -1,4 +1,4 @@
-"""The commands about experiments: run one, and hold two of them against each other."""
+"""The commands about experiments: run one, hold two of them against each other, read raters' forms back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from mmmed.errors import ConfigError
 from mmmed.evaluation.experiment import run
 from mmmed.evaluation.experiment_file import MAIN, read_experiment
 from mmmed.evaluation.folders import compare_folders
+from mmmed.evaluation.model_arms import experiment_file, kind_of
 from mmmed.evaluation.publish import log_results, publish, publish_difference, summary
 from mmmed.evaluation.results import write_results
 
@@ -21,9 +22,12 @@ def experiment_run(experiment: str, output: str | None = None, processes: int = 
         output: Folder of the results; outputs/NAME unless named. An interrupted run goes on where it was.
         processes: How many answer together, once all is trained.
     """
+    command = f"mmmed experiment run {experiment}{f' --output {output}' if output else ''}"
+    if (kind := kind_of(Path(experiment))) is not None:
+        _run_other(kind, experiment, output, command=command)
+        return
     described = read_experiment(Path(experiment))
     outcome = run(described, Path(output or f"outputs/{described.name}"), fit=train, processes=processes)
-    command = f"mmmed experiment run {experiment}{f' --output {output}' if output else ''}"
     page = publish(described, outcome, command=command)
     log_results(described, outcome)
     print("\n".join(summary(outcome, page)))
@@ -55,3 +59,40 @@ def experiment_compare(
     print("\n".join(difference.table()))
     print(f"report      {page}")
     print(f"results     {Path(output) / 'results.json'}")
+
+
+def experiment_rate(output: str, forms: str) -> None:
+    """Read filled rating forms back: how far the raters agree, and what they gave to each arm.
+
+    Args:
+        output: Folder of an experiment of clinical writing.
+        forms: The tables that raters saved, separated by commas.
+    """
+    from mmmed.evaluation.writing.page import lines_of_ratings
+    from mmmed.evaluation.writing.rating import read_ratings
+
+    files = [Path(one.strip()) for one in forms.split(",") if one.strip()]
+    print("\n".join(lines_of_ratings(read_ratings(Path(output) / "rating", files))))
+
+
+def _run_other(kind: str, experiment: str, output: str | None, *, command: str) -> None:
+    """Run an experiment whose arms are models of their own."""
+    file = experiment_file(Path(experiment))
+    if kind == "writing":
+        from mmmed.evaluation.writing.experiment import read_writing, run_writing
+        from mmmed.evaluation.writing.page import publish_writing, summary_of_writing
+
+        writing = read_writing(file)
+        written = run_writing(writing, Path(output or f"outputs/{writing.name}"), fit=train)
+        page = publish_writing(writing, written, command=command)
+        print("\n".join(summary_of_writing(written, page)))
+    elif kind == "models":
+        from mmmed.evaluation.models_experiment import read_models, run_models
+        from mmmed.evaluation.models_page import publish_models, summary_of_models
+
+        models = read_models(file)
+        outcome = run_models(models, Path(output or f"outputs/{models.name}"), fit=train)
+        page = publish_models(models, outcome, command=command)
+        print("\n".join(summary_of_models(outcome, page)))
+    else:
+        raise ConfigError(f"experiment {experiment}: kind is {kind!r}; expected writing, models, or no kind")

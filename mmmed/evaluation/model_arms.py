@@ -1,9 +1,6 @@
 """Arms that are models of their own: where each starts from, which stages train it, and how it is asked."""
 
-import hashlib
-import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -11,14 +8,14 @@ from typing import Any, Literal
 import yaml
 
 from mmmed.errors import ConfigError, did_you_mean
-from mmmed.evaluation.experiment import digest
+from mmmed.evaluation.trained import Fit, digest
+from mmmed.evaluation.trained import train as train_stages
 from mmmed.inference.asking import Answerer
 from mmmed.inference.endpoint import Endpoint
 from mmmed.inference.loading import load
 from mmmed.inference.session import open_session
 from mmmed.page.files import replace_text
 
-Fit = Callable[[list[str]], object]
 Strategy = Literal["direct", "chain_of_thought"]
 
 
@@ -143,24 +140,11 @@ def train(
     Raises:
         ConfigError: A folder holds the training of other configurations.
     """
-    before, made_from = start, f"{seed} {override} {digest(start / 'model.safetensors') if start else ''}"
-    for number, stage in enumerate(arm.stages, start=1):
-        folder = output / f"{number}_{Path(stage).stem}"
-        made_from = _hash(made_from, *(file.read_text(encoding="utf-8") for file in _files(Path(stage))))
-        _claim(folder, made_from=made_from, stage=stage)
-        model = folder / "model"
-        if not (model / "model.json").is_file():
-            arguments = ["fit", "--config", stage]
-            if override:
-                replace_text(output / "override.yaml", yaml.safe_dump(dict(override)))
-                arguments += ["--config", str(output / "override.yaml")]
-            arguments += ["--output", str(folder), "--ckpt_path", "last", "--seed_everything", str(seed)]
-            arguments += ["--data.init_args.seed", str(seed)]
-            arguments += ["--model.init_args.init_from", str(before)] if before else []
-            fit(arguments)
-        before = model
-    assert before is not None, "a trained arm has at least one stage"
-    return before
+    file: Path | None = None
+    if override:
+        file = output / "override.yaml"
+        replace_text(file, yaml.safe_dump(dict(override)))
+    return train_stages(arm.stages, output, fit=fit, override=file, seed=seed, start=start)
 
 
 def opened(arm: ModelArm, folder: Path | None) -> tuple[Answerer, str]:
@@ -177,23 +161,3 @@ def opened(arm: ModelArm, folder: Path | None) -> tuple[Answerer, str]:
         return Endpoint(url=arm.checkpoint, model=arm.model), f"{arm.checkpoint} {arm.model}"
     session = load(arm.checkpoint, chat=arm.chat)
     return session, session.identity()
-
-
-def _claim(folder: Path, *, made_from: str, stage: str) -> None:
-    note = folder / "made_from"
-    if note.is_file() and note.read_text(encoding="utf-8") != made_from:
-        raise ConfigError(
-            f"{folder} was trained before {stage}, or a stage ahead of it, was changed; "
-            "choose another --output, or delete that folder"
-        )
-    replace_text(note, made_from)
-
-
-def _files(config: Path) -> list[Path]:
-    """A configuration and those it includes."""
-    named = re.findall(r"[^\s:\"']+\.yaml\b", config.read_text(encoding="utf-8"))
-    return [config, *(path for name in named if (path := config.parent / name).is_file())]
-
-
-def _hash(*parts: str) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -17,17 +17,21 @@ from mmmed.data.leakage.findings import Finding
 from mmmed.data.leakage.texts import BenchmarkIndex
 from mmmed.data.source import Source
 from mmmed.errors import ConfigError
-from mmmed.evaluation.compare import Row, adjust, compare_runs, majority, write_results
-from mmmed.evaluation.experiment import MAIN, ask, tasks_by_name
-from mmmed.evaluation.model_arms import Fit, ModelArm, opened, read_arms, read_keys, train
+from mmmed.evaluation.answers import ask
+from mmmed.evaluation.compare import Row, compare_runs
+from mmmed.evaluation.experiment import tasks_by_name
+from mmmed.evaluation.experiment_file import MAIN, MAJORITY
+from mmmed.evaluation.majority import majority
+from mmmed.evaluation.model_arms import ModelArm, opened, read_arms, read_keys, train
 from mmmed.evaluation.predictions import Prediction
+from mmmed.evaluation.results import adjust, write_results
 from mmmed.evaluation.task import Task
+from mmmed.evaluation.trained import Fit
 from mmmed.page.files import replace_text
 from mmmed.records import Example
 from mmmed.training.perplexity import FILE as PERPLEXITY
 
 KIND = "models"
-MAJORITY = "majority"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +150,8 @@ def run_models(experiment: ModelsExperiment, output: Path, *, fit: Fit) -> Model
             for task in tasks.values():
                 asked = replace(task, shots=arm.shots, seed=seed if arm.shots else task.seed)
                 kept = output / "predictions" / name
-                said = ask(asked, {MAIN: answerer}, keys={MAIN: identity}, baselines=(), output=kept)[MAIN]
-                runs[task.name][place][name] = [replace(one, arm=name) for one in said]
+                said = ask(asked, {MAIN: answerer}, identities={MAIN: identity}, baselines=(), output=kept)
+                runs[task.name][place][name] = [replace(one, arm=name) for one in said.by_arm[MAIN]]
     for name, task in tasks.items():
         training = task.training_answers()
         for run in runs[name]:

@@ -26,6 +26,7 @@ def train(
     fit: Fit,
     override: Path | None = None,
     seed: int | None = None,
+    start: Path | None = None,
     is_untrained: bool = False,
 ) -> Path:
     """Run the stages in order, each from the one before; a finished stage is not run again.
@@ -36,6 +37,7 @@ def train(
         fit: Runs one of them.
         override: A configuration that is laid over each.
         seed: In the place of theirs, of weights and of the order of the data.
+        start: Folder of a model that the first stage starts from.
         is_untrained: Whether no step is taken, so that what they begin from is what is left.
 
     Returns:
@@ -44,8 +46,7 @@ def train(
     Raises:
         ConfigError: The folder holds the training of another configuration.
     """
-    before: Path | None = None
-    made_from = ""
+    before, made_from = start, _hash(str(seed), digest(start / "model.safetensors") if start else "")
     for number, stage in enumerate(stages, start=1):
         folder = output / f"{number}_{Path(stage).stem}"
         made_from = _hash(made_from, *map(_text, [*_files(Path(stage)), *([override] if override else [])]))
@@ -55,14 +56,20 @@ def train(
             arguments = ["fit", "--config", stage]
             arguments += ["--config", str(override)] if override else []
             arguments += ["--output", str(folder), "--ckpt_path", "last"]
-            arguments += ["--model.init_args.init_from", str(before)] if before else []
             if seed is not None:
                 arguments += ["--seed_everything", str(seed), "--data.init_args.seed", str(seed)]
+            arguments += ["--model.init_args.init_from", str(before)] if before else []
             arguments += ["--trainer.max_steps", "0"] if is_untrained else []
             fit(arguments)
         before = model
     assert before is not None, "an experiment has at least one stage"
     return before
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _claim(folder: Path, *, made_from: str, stage: str) -> None:

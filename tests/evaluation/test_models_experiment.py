@@ -9,10 +9,10 @@ import pytest
 
 from mmmed.errors import ConfigError
 from mmmed.evaluation import models_experiment as module
-from mmmed.evaluation.compare import read_results
 from mmmed.evaluation.model_arms import ModelArm, kind_of, read_arms, train
 from mmmed.evaluation.models_experiment import read_models, run_models
 from mmmed.evaluation.models_page import publish_models, summary_of_models
+from mmmed.evaluation.results import read_results
 from mmmed.records import Answer, Example
 
 SOURCE = "mmmed.data.sources.medquad.MedQuad"

@@ -14,9 +14,11 @@ from mmmed.data.sources.clinical_writing import ClinicalWriting, order_of
 from mmmed.data.writing_case import WritingCase, read_cases
 from mmmed.errors import ConfigError
 from mmmed.evaluation.arms import prediction
-from mmmed.evaluation.compare import Row, write_results
-from mmmed.evaluation.model_arms import Fit, ModelArm, opened, read_arms, read_keys, train
+from mmmed.evaluation.compare import Row
+from mmmed.evaluation.model_arms import ModelArm, opened, read_arms, read_keys, train
 from mmmed.evaluation.predictions import read_jsonl, write_jsonl
+from mmmed.evaluation.results import write_results
+from mmmed.evaluation.trained import Fit
 from mmmed.evaluation.writing.checks import check
 from mmmed.evaluation.writing.prompting import document_of, put
 from mmmed.evaluation.writing.rating import Document, write_forms

@@ -9,7 +9,7 @@ import pytest
 
 from mmmed.data.writing_case import read_cases
 from mmmed.errors import ConfigError
-from mmmed.evaluation.compare import read_results
+from mmmed.evaluation.results import read_results
 from mmmed.evaluation.writing import experiment as module
 from mmmed.evaluation.writing.checks import Verdict
 from mmmed.evaluation.writing.experiment import CAREFUL, NOTES, read_writing, run_writing
