@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mmmed.errors import RecordError
+from mmmed.models.features import Kept
 from mmmed.models.packing import lay
 from mmmed.models.vlm import Batch
 from mmmed.processing.processor import ModelInput
@@ -39,7 +41,7 @@ def pad(inputs: Sequence[ModelInput], *, image_id: int, left: bool = False) -> B
         attention_BT=padded([torch.ones_like(one.ids) for one in inputs]),
         supervised_BT=padded([one.supervised for one in inputs]),
         is_image_BT=ids_BT == image_id,
-        pixels_NCHW=torch.cat([one.pixels for one in inputs]),
+        **_images([(one, place) for one in inputs for place in range(one.images)], inputs),
         rejected=pad(rejected, image_id=image_id, left=left) if rejected else None,
     )
 
@@ -67,14 +69,14 @@ def pack(inputs: Sequence[ModelInput], *, image_id: int) -> Batch:
         shareable=[_before_answers(one) for one in inputs],
         groups=[groups[_group(one, place)] for place, one in enumerate(inputs)],
     )
-    pictures: list[Tensor] = []
+    pictures: list[tuple[ModelInput, int]] = []
     numbers: list[int] = []
     for index, begin, end in row:
         one = inputs[index]
         tokens = _tokens_per_image(one, image_id=image_id)
         is_image = one.ids == image_id
         first, after = (int(is_image[:place].sum()) // tokens if tokens else 0 for place in (begin, end))
-        pictures.append(one.pixels[first:after])
+        pictures += [(one, place) for place in range(first, after)]
         numbers += range(first, after)
     ids_BT = torch.cat([inputs[index].ids[begin:end] for index, begin, end in row]).unsqueeze(0)
     return Batch(
@@ -82,9 +84,37 @@ def pack(inputs: Sequence[ModelInput], *, image_id: int) -> Batch:
         attention_BT=torch.ones_like(ids_BT),
         supervised_BT=torch.cat([inputs[index].supervised[begin:end] for index, begin, end in row]).unsqueeze(0),
         is_image_BT=ids_BT == image_id,
-        pixels_NCHW=torch.cat(pictures),
+        **_images(pictures, inputs),
         layout=replace(layout, numbers_N=torch.tensor(numbers, dtype=torch.long)),
     )
+
+
+def _images(pictures: Sequence[tuple[ModelInput, int]], inputs: Sequence[ModelInput]) -> dict[str, Any]:
+    """What a batch holds of images that are named by their input and their place in it."""
+    nothing = torch.cat([one.pixels[:0] for one in inputs])
+    known = [(one.known, place) for one, place in pictures if one.known is not None]
+    pixels = [found for one, place in pictures if (found := _pixels(one, place)) is not None]
+    pixels_NCHW = torch.stack(pixels) if pixels else nothing
+    if not known:
+        return {"pixels_NCHW": pixels_NCHW}
+    features = [one.features[place] for one, place in known]
+    found = [one for one in features if one is not None]
+    kept = Kept(
+        folder=known[0][0].folder,
+        keys=tuple(one.keys[place] for one, place in known),
+        found_N=torch.tensor([one is not None for one in features], dtype=torch.bool),
+        features_KPW=torch.stack(found) if found else torch.empty(0, 0, 0),
+    )
+    return {"pixels_NCHW": pixels_NCHW, "kept": kept}
+
+
+def _pixels(one: ModelInput, place: int) -> Tensor | None:
+    """Pixels of an image, None where its features stand for them."""
+    if one.known is None:
+        return one.pixels[place]
+    if one.known.features[place] is not None:
+        return None
+    return one.pixels[sum(features is None for features in one.known.features[:place])]
 
 
 def _group(one: ModelInput, place: int) -> tuple[str, ...]:
@@ -102,7 +132,7 @@ def _told_apart(one: ModelInput, known: dict[str, int], *, image_id: int) -> lis
 
 
 def _tokens_per_image(one: ModelInput, *, image_id: int) -> int:
-    places, images = int((one.ids == image_id).sum()), len(one.pixels)
+    places, images = int((one.ids == image_id).sum()), one.images
     if places and (not images or places % images or len(one.pictures) != images):
         raise RecordError(f"{one.id}: {places} image places for {images} images; one image per placeholder")
     return places // images if images else 0

@@ -3,10 +3,13 @@
 Those of a small source lie in memory; those of a prepared one are read from its table when they are asked for.
 """
 
+import hashlib
+import json
 from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -46,6 +49,20 @@ class Collection(Sequence[Example]):
     def answers(self) -> Coded:
         """The right option of each closed question that is asked alone; an empty text for all others."""
 
+    @property
+    @abstractmethod
+    def pictures(self) -> int:
+        """About how many distinct pictures they show."""
+
+    @property
+    @abstractmethod
+    def picture_sets(self) -> NDArray[np.int64]:
+        """A number for each, the same for those about the same pictures and no others."""
+
+    def digest(self) -> str:
+        """SHA-256 over ids, patients, splits, texts and names of pictures, in order: equal data, equal digest."""
+        return digest_of(self)
+
     @abstractmethod
     def conversation(self, place: int) -> Example:
         """The one at a place from 0 to the length."""
@@ -82,6 +99,14 @@ class Listed(Collection):
     def answers(self) -> Coded:
         return coded(one.reference if one.options and is_alone(one) else "" for one in self._examples)
 
+    @property
+    def picture_sets(self) -> NDArray[np.int64]:
+        return picture_sets(self._examples)
+
+    @property
+    def pictures(self) -> int:
+        return len({image.name for one in self._examples for image in one.images})
+
     def conversation(self, place: int) -> Example:
         return self._examples[place]
 
@@ -108,6 +133,24 @@ class Chained(Collection):
     def answers(self) -> Coded:
         return distinct([part.answers for part in self._parts])
 
+    @property
+    def pictures(self) -> int:
+        return sum(part.pictures for part in self._parts)
+
+    @property
+    def picture_sets(self) -> NDArray[np.int64]:
+        if all(isinstance(part, Listed) for part in self._parts):
+            return picture_sets(self)
+        # A prepared data set has pictures of its own.
+        sets = [part.picture_sets for part in self._parts]
+        starts = np.cumsum([0, *(int(one.max(initial=-1)) + 1 for one in sets[:-1])])
+        return np.concatenate([one + start for one, start in zip(sets, starts, strict=True)])
+
+    def digest(self) -> str:
+        if all(isinstance(part, Listed) for part in self._parts):
+            return digest_of(self)
+        return hashlib.sha256(" ".join(part.digest() for part in self._parts).encode()).hexdigest()
+
     def conversation(self, place: int) -> Example:
         part = bisect_right(self._ends, place)
         return self._parts[part].conversation(place - (self._ends[part - 1] if part else 0))
@@ -118,6 +161,27 @@ def coded(values: Iterable[Hashable]) -> Coded:
     known: dict[Hashable, int] = {}
     codes = [known.setdefault(value, len(known)) for value in values]
     return Coded(list(known), np.array(codes, dtype=np.int64))
+
+
+def picture_sets(examples: Iterable[Example]) -> NDArray[np.int64]:
+    """A number for each example, the same for those about the same pictures; one without pictures is by itself."""
+    sets: dict[tuple[str, ...], int] = {}
+    numbers = []
+    for place, example in enumerate(examples):
+        names = tuple(image.name for image in example.images) or (str(place),)
+        numbers.append(sets.setdefault(names, len(sets)))
+    return np.array(numbers, dtype=np.int64)
+
+
+def digest_of(examples: Iterable[Example]) -> str:
+    """SHA-256 over ids, patients, splits and texts, in order: equal data, equal digest."""
+    digest = hashlib.sha256()
+    for example in examples:
+        names = [Path(image.name).name for image in example.images]
+        turns = [(turn.speaker, turn.text, *filter(None, [turn.rejected])) for turn in example.turns]
+        record = (example.source, example.id, example.patient, example.split, names, turns, example.options)
+        digest.update(json.dumps(record, ensure_ascii=False).encode())
+    return digest.hexdigest()
 
 
 def is_alone(conversation: Example) -> bool:

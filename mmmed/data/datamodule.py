@@ -18,6 +18,7 @@ from mmmed.data.collection import Collection, Listed
 from mmmed.data.conversation import Join
 from mmmed.data.deidentify.audit import Audit
 from mmmed.data.deidentify.privacy import DEFAULT_PRIVACY, Privacy, guarded
+from mmmed.data.kept import KeptPictures
 from mmmed.data.mixture import Mixture
 from mmmed.data.order import BatchOrder, ResumableLoader
 from mmmed.data.reading import Reading, read_split, unproven
@@ -42,12 +43,21 @@ class Conversations(Dataset[ModelInput]):
         examples: The conversations.
         processor: Of the model.
         augmentation: How images are changed in training; None leaves them as they are.
+        kept: What a frozen encoder's features are looked up with; None decodes every picture.
     """
 
-    def __init__(self, examples: Collection, processor: Processor, *, augmentation: Augmentation | None = None) -> None:
+    def __init__(
+        self,
+        examples: Collection,
+        processor: Processor,
+        *,
+        augmentation: Augmentation | None = None,
+        kept: KeptPictures | None = None,
+    ) -> None:
         self.examples = examples
         self.processor = processor
         self.augmentation = augmentation
+        self.kept = kept
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -58,7 +68,7 @@ class Conversations(Dataset[ModelInput]):
         example = self.examples[place]
         if self.augmentation is not None:
             example = self.augmentation.changed(example, epoch=epoch)
-        return self.processor.training(example)
+        return self.processor.training(example) if self.kept is None else self.kept.training(example)
 
 
 class MedicalData(lightning.LightningDataModule):
@@ -152,6 +162,7 @@ class MedicalData(lightning.LightningDataModule):
         how = Reading(topics=self.topics, most_turns=most_turns, seed=self.seed, join=self.join)
         chosen = {split: read_split(sources, split, how) for split in wanted}
         check_disjoint(unproven(sources))
+        kept = self._kept()
         for split, (conversations, counts, quarantined) in chosen.items():
             self.counts[split] = dict(counts)
             self.quarantined = list(dict.fromkeys([*self.quarantined, *quarantined]))
@@ -160,8 +171,11 @@ class MedicalData(lightning.LightningDataModule):
                 conversations if limit is None else Listed(conversations[:limit]),
                 self._processor(),
                 augmentation=self.augmentation if split == "train" else None,
+                kept=kept,
             )
         self._write_quarantine()
+        if kept is not None:
+            _log.info(kept.store.estimate(sum(self._sets[split].examples.pictures for split in wanted)))
         if self.augmentation is not None and _keeps_features(self._trainer().lightning_module):
             _log.warning(
                 "every changed picture fills the disk with features that are never seen again; "
@@ -230,13 +244,21 @@ class MedicalData(lightning.LightningDataModule):
         data = self._sets[split]
         if self.packing is None:
             return data
-        return Questions(data.examples, data.processor, augmentation=data.augmentation)
+        return Questions(data.examples, data.processor, augmentation=data.augmentation, kept=data.kept)
 
     def _collate(self) -> partial[Batch]:
         return partial(pad if self.packing is None else pack, image_id=self._processor().image_id)
 
     def _processor(self) -> Processor:
         return cast(Processor, self._trainer().lightning_module.processor)
+
+    def _kept(self) -> KeptPictures | None:
+        """Where the model's encoder keeps features, what they are looked up with, so that pictures are not decoded."""
+        module, processor = self._trainer().lightning_module, self._processor()
+        vision = getattr(getattr(module, "model", None), "vision", None)
+        if not isinstance(vision, FrozenFeatures) or not isinstance(processor, Processor):
+            return None
+        return KeptPictures(vision.store(str(self._trainer().precision)), processor)
 
     def _trainer(self) -> lightning.Trainer:
         if self.trainer is None:

@@ -50,6 +50,10 @@ class ParquetImage:
             raise ImageError(f"image {self.name} is empty; remove its record")
         return picture
 
+    def content(self) -> bytes:
+        """The picture as stored. Raises `ImageError` where there is none."""
+        return self.encoded()
+
     def open(self) -> Image.Image:
         """Decode to 8 bit, "L" or "RGB". Raises `ImageError` where it is missing or damaged."""
         return decode(BytesIO(self.encoded()), name=self.name)

@@ -56,9 +56,13 @@ class ShardImage:
         """Folder and place, which stand for the content within a run; ends in the name of the file."""
         return f"{self.pictures.root}/{self.index}/{self.file}"
 
+    def content(self) -> bytes:
+        """The encoded picture. Raises `ImageError` where the shard is damaged or gone."""
+        return reader(self.pictures, self.version).read(self.index)
+
     def open(self) -> Image.Image:
         """Decode to "L" or "RGB". Raises `ImageError` where the shard is damaged or gone."""
-        encoded = reader(self.pictures, self.version).read(self.index)
+        encoded = self.content()
         try:
             with Image.open(io.BytesIO(encoded), formats=("PNG",)) as picture:
                 picture.load()

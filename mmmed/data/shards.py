@@ -1,5 +1,6 @@
 """Data sets as `mmmed data prepare` leaves them: checked, split, and quick to open and to read however large."""
 
+import hashlib
 import json
 from collections.abc import Collection as Group
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmmed.data.collection import Coded, Collection, distinct
 from mmmed.data.conversation import Join, joined, parts
+from mmmed.data.picture_shards import reader
 from mmmed.data.places import Place
 from mmmed.data.record_table import PICTURES, TABLE, RecordTable
 from mmmed.errors import DataError
@@ -160,6 +162,26 @@ class ShardConversations(Collection):
         values, codes = self._table.coded("answer")
         codes = np.where(self._ends - self._starts == 1, codes[self._rows[self._starts]], len(values))
         return distinct([Coded([*values, ""], codes)])
+
+    @property
+    def picture_sets(self) -> NDArray[np.int64]:
+        sets = self._table.numbers("picture_set")[self._rows[self._starts]]
+        # Those that share nothing have numbers of their own behind all others.
+        return np.where(sets >= 0, sets, sets.max(initial=-1) + 1 + np.arange(len(sets)))
+
+    def digest(self) -> str:
+        """Of the version of the data set and of which records are taken, since records change with their version."""
+        digest = hashlib.sha256(f"{self._table.source} {self._table.version} ".encode())
+        for part in (self._rows, self._ends):
+            digest.update(np.ascontiguousarray(part, dtype="<i8").data)
+        return digest.hexdigest()
+
+    @property
+    def pictures(self) -> int:
+        sets = self._table.numbers("picture_set")
+        # As many to a set of pictures as there are to one of the whole data set.
+        share = len(np.unique(sets[self._rows])) / max(1, len(np.unique(sets)))
+        return round(share * len(reader(self._table.pictures, self._table.version)))
 
     def conversation(self, place: int) -> Example:
         rows = self._rows[self._starts[place] : self._ends[place]]

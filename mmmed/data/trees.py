@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmmed.data.collection import Collection, picture_sets
+from mmmed.data.kept import KeptPictures
+from mmmed.data.token_counts import token_counts
 from mmmed.data.token_order import TokenOrder
 from mmmed.errors import ConfigError
 from mmmed.processing.augmentation import Augmentation
@@ -22,14 +24,21 @@ class Questions(Dataset[ModelInput]):
         examples: The questions, each by itself.
         processor: Of the model.
         augmentation: How images are changed in training, alike for all that share them; None leaves them as they are.
+        kept: What a frozen encoder's features are looked up with; None decodes every picture.
     """
 
     def __init__(
-        self, examples: Sequence[Example], processor: Processor, *, augmentation: Augmentation | None = None
+        self,
+        examples: Sequence[Example],
+        processor: Processor,
+        *,
+        augmentation: Augmentation | None = None,
+        kept: KeptPictures | None = None,
     ) -> None:
         self.examples = examples
         self.processor = processor
         self.augmentation = augmentation
+        self.kept = kept
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -41,18 +50,17 @@ class Questions(Dataset[ModelInput]):
         """The examples of a batch; indices count on through the epochs, as `BatchOrder` gives them."""
         places = [divmod(index, len(self.examples)) for index in indices]
         asked = [(epoch, self.examples[place]) for epoch, place in places]
+        keyed = [((epoch, _names(example)), example) for epoch, example in asked]
         together: dict[tuple[int, tuple[str, ...]], list[Example]] = {}
-        for epoch, example in asked:
-            together.setdefault((epoch, _names(example)), []).append(example)
+        for key, example in keyed:
+            together.setdefault(key, []).append(example)
         images = {key: self._images(group, epoch=key[0]) for key, group in together.items()}
-        pixels: dict[tuple[int, tuple[str, ...]], Tensor] = {
-            key: self.processor.pixels(shown) for key, shown in images.items()
-        }
-        keys = [(epoch, _names(example)) for epoch, example in asked]
-        return [
-            self.processor.training(replace(example, images=images[key]), pixels=pixels[key])
-            for key, (_, example) in zip(keys, asked, strict=True)
-        ]
+        asked_of = [(replace(example, images=images[key]), key) for key, example in keyed]
+        if self.kept is not None:
+            shown = {key: self.kept.show(group) for key, group in images.items()}
+            return [self.kept.training(example, shown[key]) for example, key in asked_of]
+        pixels = {key: self.processor.pixels(group) for key, group in images.items()}
+        return [self.processor.training(example, pixels=pixels[key]) for example, key in asked_of]
 
     def _images(self, group: Sequence[Example], *, epoch: int) -> tuple[LazyImage, ...]:
         """The images of a group, changed as they would be for one conversation of all its questions."""
@@ -91,15 +99,16 @@ def token_order(
     """
     if not isinstance(processor, Processor):
         raise ConfigError("batch_tokens is for conversations; a contrastive stage counts pairs: set batch_size instead")
-    groups: dict[tuple[str, ...], int] = {}
-    for place, example in enumerate(examples):
-        groups.setdefault(_names(example) or (str(place),), len(groups))
+    counts = token_counts(examples, processor)
+    groups = None
+    if together:
+        groups = examples.picture_sets if isinstance(examples, Collection) else picture_sets(examples)
     return TokenOrder(
-        [processor.length(example) for example in examples],
+        counts.tokens.tolist(),
         tokens=tokens,
         seed=seed,
-        groups=[groups[_names(one) or (str(place),)] for place, one in enumerate(examples)] if together else None,
-        shared=[len(example.images) * processor.tokens_per_image for example in examples] if together else None,
+        groups=groups.tolist() if groups is not None else None,
+        shared=(counts.images * processor.tokens_per_image).tolist() if together else None,
         rank=rank,
         world=world,
         weights=weights,

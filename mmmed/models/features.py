@@ -1,26 +1,48 @@
 """Features of a frozen encoder, computed once per picture and kept on disk.
 
-The key is the content: a digest of the normalised pixels (so any change of image or transform misses) under a
-digest of the encoder's weights and settings (so any change of weights misses).
+The key is the content: of what a picture is decoded from and how it is prepared, where whoever loads it knows that, or
+else of the normalised pixels. So any change of image or transform misses. Features stand under a digest of the
+encoder's weights and settings and under the type it computes in, so that any change of these misses, too.
 """
 
-import contextlib
 import json
-import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import xxhash
 from torch import Tensor, nn
 
-from mmmed.errors import OutputError
+from mmmed.errors import ConfigError
+from mmmed.models.feature_store import FeatureStore
 from mmmed.models.vision import VisionEncoder
 from mmmed.models.weights import cache_folder
 
-# Shape letters: B images, C channels, H height, W image width or feature width, N tokens.
+# Shape letters: B images, C channels, H height, W image width or feature width, N images or tokens, P tokens per image,
+# K images whose features were kept.
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The images of a batch whose features need not be computed: beside the pixels of all others.
+
+    Args:
+        folder: Where they are kept, which tells encoders apart.
+        keys: Of every image of the batch.
+        found_N: For which of them features were found.
+        features_KPW: What was found, in order.
+    """
+
+    folder: Path
+    keys: tuple[str, ...]
+    found_N: Tensor
+    features_KPW: Tensor
+
+    def to(self, device: torch.device) -> "Kept":
+        """The same on another device."""
+        return replace(self, features_KPW=self.features_KPW.to(device, non_blocking=True))
 
 
 class FrozenFeatures(VisionEncoder):
@@ -36,7 +58,9 @@ class FrozenFeatures(VisionEncoder):
         # Convolutions run up to twice as fast on a CPU with the channels last.
         self.encoder = encoder.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self._folder = Path(folder) if folder else cache_folder() / "features"
-        self._encoder_digest = ""
+        self._digest = ""
+        self._digested: list[int] = []
+        self._stores: dict[Path, FeatureStore] = {}
         self.transform, self.tokens, self.width = encoder.transform, encoder.tokens, encoder.width
 
     def recipe(self) -> dict[str, Any]:
@@ -46,42 +70,79 @@ class FrozenFeatures(VisionEncoder):
         """Those of the encoder; none of them ever learns."""
         return self.encoder.blocks()
 
-    @torch.no_grad()
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        paths = [self._path(pixels) for pixels in pixels_BCHW]
-        missing = [index for index, path in enumerate(paths) if not path.exists()]
-        if missing:
-            self._keep([paths[index] for index in missing], self.encoder(pixels_BCHW[missing]))
-        return torch.stack([torch.from_numpy(np.load(path)) for path in paths]).to(pixels_BCHW.device)
+        store = self.store(_computes_in(pixels_BCHW.device))
+        keys = [digest_of_pixels(pixels) for pixels in pixels_BCHW]
+        found = {key: one for key, one in zip(keys, store.find(keys), strict=True) if one is not None}
+        missing = [place for place, key in enumerate(keys) if key not in found]
+        computed = self._compute([keys[place] for place in missing], pixels_BCHW[missing], store)
+        on_device = {key: features.to(pixels_BCHW.device) for key, features in found.items()} | computed
+        return torch.stack([on_device[key] for key in keys])
 
-    def _path(self, pixels_CHW: Tensor) -> Path:
-        digest = _digest([pixels_CHW])
-        return self._folder / self._digest_of_encoder() / digest[:2] / f"{digest}.npy"
+    def complete(self, kept: Kept, pixels_MCHW: Tensor) -> Tensor:
+        """Features (N, P, W) of a batch of which some were found: the others are computed from pixels, and kept.
+
+        Raises:
+            ConfigError: They were looked up under another encoder or precision.
+        """
+        device = kept.features_KPW.device
+        store = self.store(_computes_in(device))
+        if store.folder != kept.folder:
+            raise ConfigError(
+                "features were looked up for another encoder or precision than the one that runs; begin the run anew"
+            )
+        found = kept.found_N.tolist()
+        if all(found):
+            return kept.features_KPW
+        computed = self._compute(
+            [key for key, is_found in zip(kept.keys, found, strict=True) if not is_found], pixels_MCHW, store
+        )
+        known = iter(kept.features_KPW)
+        rows = [next(known) if is_found else computed[key] for key, is_found in zip(kept.keys, found, strict=True)]
+        return torch.stack(rows)
+
+    def store(self, precision: str) -> FeatureStore:
+        """Where features of this encoder are kept under a precision of Lightning's."""
+        mixed = {"bf16-mixed": "-bfloat16", "16-mixed": "-float16"}.get(precision, "")
+        folder = self._folder / f"{self._digest_of_encoder()}{mixed}"
+        if folder not in self._stores:
+            self._stores[folder] = FeatureStore(folder, tokens=self.tokens, width=self.width)
+        return self._stores[folder]
+
+    @torch.no_grad()
+    def _compute(self, keys: Sequence[str], pixels_MCHW: Tensor, store: FeatureStore) -> dict[str, Tensor]:
+        """Features (P, W) of pictures that were not found, by key, and keep them; equal keys are computed once."""
+        places = {key: place for place, key in enumerate(keys)}
+        if not places:
+            return {}
+        features_BPW = self.encoder(pixels_MCHW[list(places.values())]).float()
+        store.keep(list(places), features_BPW)
+        return dict(zip(places, features_BPW, strict=True))
 
     def _digest_of_encoder(self) -> str:
-        if not self._encoder_digest:
-            self._encoder_digest = _digest(
-                list(self.encoder.state_dict().values()), salt=json.dumps(self.encoder.recipe())
-            )[:16]
-        return self._encoder_digest
+        # Weights may be loaded, or brought to another type, after features were first asked for.
+        state = [*self.encoder.parameters(), *self.encoder.buffers()]
+        held = [one.data_ptr() for one in state] + [0 if one.is_inference() else one._version for one in state]
+        if held != self._digested:
+            self._digest = _digest(list(self.encoder.state_dict().values()), salt=json.dumps(self.encoder.recipe()))
+            self._digested = held
+        return self._digest[:16]
 
-    def _keep(self, paths: Sequence[Path], features_BNW: Tensor) -> None:
-        for path, features in zip(paths, features_BNW.float().cpu().numpy(), strict=True):
-            partial = path.with_suffix(f".{os.getpid()}.tmp")
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with partial.open("wb") as file:
-                    np.save(file, features)
-                partial.replace(path)
-            except OSError as error:
-                with contextlib.suppress(OSError):
-                    partial.unlink()
-                raise OutputError(f"cannot keep image features in {self._folder}: {error.strerror}") from error
+
+def digest_of_pixels(pixels_CHW: Tensor) -> str:
+    """The key of a picture of which nothing but its pixels is known."""
+    return _digest([pixels_CHW])
+
+
+def _computes_in(device: torch.device) -> str:
+    if not torch.is_autocast_enabled(device.type):
+        return ""
+    return "bf16-mixed" if torch.get_autocast_dtype(device.type) == torch.bfloat16 else "16-mixed"
 
 
 def _digest(tensors: Sequence[Tensor], *, salt: str = "") -> str:
     digest = xxhash.xxh3_128(salt.encode())
     for tensor in tensors:
-        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from transformers import DynamicCache
 from mmmed.errors import ConfigError
 from mmmed.models.cross_attention import GatedCrossAttention, VisualCache, VisualContext, visual_context
 from mmmed.models.decoder import decoder_layers
+from mmmed.models.features import FrozenFeatures, Kept
 from mmmed.models.fusion import splice
 from mmmed.models.language import LanguageModel
 from mmmed.models.order import PictureOrder, picture_places
@@ -50,6 +51,7 @@ class Batch:
         pixels_NCHW: All images, in reading order.
         rejected: The same conversations with the answers that were held to be worse, for preferences.
         layout: How the tokens belong together where all conversations stand in one row; None where each has its own.
+        kept: What is known of the images whose features were found; `pixels_NCHW` are then those of the others alone.
     """
 
     ids_BT: Tensor
@@ -59,12 +61,18 @@ class Batch:
     pixels_NCHW: Tensor
     rejected: Batch | None = None
     layout: Layout | None = None
+    kept: Kept | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         tensors = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
-        others = {name: one.to(device) for name in ("rejected", "layout") if (one := getattr(self, name)) is not None}
+        others = {name: one.to(device) for name in _PARTS if (one := getattr(self, name)) is not None}
         return replace(self, **tensors, **others)
+
+    @property
+    def images(self) -> int:
+        """How many images are in it."""
+        return len(self.kept.keys) if self.kept is not None else len(self.pixels_NCHW)
 
     @property
     def conversations(self) -> int:
@@ -103,6 +111,7 @@ class Learned(NamedTuple):
 
 
 _TENSORS = ("ids_BT", "attention_BT", "supervised_BT", "is_image_BT", "pixels_NCHW")
+_PARTS = ("rejected", "layout", "kept")
 
 
 class VisionLanguageModel(ModelOfParts):
@@ -166,17 +175,24 @@ class VisionLanguageModel(ModelOfParts):
         recipes = {name: part.recipe() if part is not None else None for name, part in parts.items()}
         return recipes | ({"order": self.order.places} if self.order is not None else {})
 
-    def look(self, pixels_NCHW: Tensor) -> Tensor:
-        """Image features as the encoder gives them (N, P, W); without gradient where it does not learn."""
+    def look(self, pixels_NCHW: Tensor, *, kept: Kept | None = None) -> Tensor:
+        """Image features as the encoder gives them (N, P, W); without gradient where it does not learn.
+
+        Where some were `kept`, the pixels are those of the others.
+        """
         if self.vision is None:
             raise ConfigError("a text-only model (vision: null) cannot read images")
+        if kept is not None:
+            if not isinstance(self.vision, FrozenFeatures):
+                raise ConfigError("the batch brings features that were kept, and this encoder is no FrozenFeatures")
+            return self.vision.complete(kept, pixels_NCHW)
         with torch.set_grad_enabled(torch.is_grad_enabled() and _learns(self.vision)):
             features_NPW: Tensor = self.vision(pixels_NCHW)
         return features_NPW
 
-    def see(self, pixels_NCHW: Tensor) -> Tensor:
+    def see(self, pixels_NCHW: Tensor, *, kept: Kept | None = None) -> Tensor:
         """Image features in the language model's space (N, K, D)."""
-        features_NPW = self.look(pixels_NCHW)
+        features_NPW = self.look(pixels_NCHW, kept=kept)
         assert self.projector is not None
         features_NKD: Tensor = self.projector(features_NPW)
         return features_NKD
@@ -255,8 +271,8 @@ class VisionLanguageModel(ModelOfParts):
         return self.cross_attention.looking(decoder_layers(self.language), context)
 
     def _seen(self, batch: Batch, words_BTD: Tensor) -> Tensor:
-        if len(batch.pixels_NCHW):
-            features_NKD = self.see(batch.pixels_NCHW)
+        if batch.images:
+            features_NKD = self.see(batch.pixels_NCHW, kept=batch.kept)
             if self.order is None:
                 return features_NKD
             place_N = (

@@ -61,6 +61,13 @@ class ImageFile:
         """The path, which stands for the content within a run."""
         return str(self.path)
 
+    def content(self) -> bytes:
+        """The file as it is. Raises `ImageError`."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise ImageError(f"image {self.path} cannot be read ({error.strerror}); check the source's root") from error
+
     def open(self) -> Image.Image:
         """Decode the first frame to 8 bit, "L" or "RGB".
 
@@ -112,16 +119,18 @@ class ArrayImage:
         """File, array and place, which stand for the content within a run."""
         return f"{self.path}:{self.key}[{self.index}]"
 
+    def content(self) -> bytes:
+        """The values with their shape and type. Raises `ImageError`."""
+        pixels = self._pixels()
+        return f"{pixels.dtype}{pixels.shape}".encode() + pixels.tobytes()
+
     def open(self) -> Image.Image:
         """Take the picture from the stack, which is read once per process.
 
         Raises:
             ImageError: The file or array is missing or damaged, or holds no such picture.
         """
-        stack = read_array(self.path, self.key)
-        if not 0 <= self.index < len(stack):
-            raise ImageError(f"image {self.name} does not exist: {self.key!r} holds {len(stack)}; check the index")
-        pixels = stack[self.index]
+        pixels = self._pixels()
         if pixels.ndim == 2 and pixels.dtype != np.uint8:
             return Image.fromarray(stretch_grey(pixels))
         if pixels.dtype == np.uint8 and (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
@@ -130,6 +139,13 @@ class ArrayImage:
             f"image {self.name} has shape {pixels.shape} and type {pixels.dtype}; "
             "expected (H, W), or (H, W, 3) of uint8"
         )
+
+    def _pixels(self) -> NDArray[np.generic]:
+        stack = read_array(self.path, self.key)
+        if not 0 <= self.index < len(stack):
+            raise ImageError(f"image {self.name} does not exist: {self.key!r} holds {len(stack)}; check the index")
+        pixels: NDArray[np.generic] = stack[self.index]
+        return pixels
 
 
 @lru_cache(maxsize=8)

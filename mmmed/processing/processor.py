@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +20,22 @@ from mmmed.transforms import ImageTransform
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Shape letters: N images, C channels, H height, W width, T tokens.
+# Shape letters: N images, C channels, H height, W width of an image or of features, T tokens, P features of an image.
+
+
+@dataclass(frozen=True, slots=True)
+class KnownImages:
+    """What a frozen encoder's kept features make known of the images of an example.
+
+    Args:
+        folder: Where they are kept, which tells encoders apart.
+        keys: Of every image.
+        features: Of every image (P, W), None where none are kept.
+    """
+
+    folder: Path
+    keys: tuple[str, ...]
+    features: tuple[Tensor | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +49,8 @@ class ModelInput:
         pixels: Normalised images (N, C, H, W), N = 0 for text alone.
         rejected: The same conversation with the answer that was held to be worse, where there is one.
         pictures: The name of each image; equal names, equal images.
+        known: What is known of the images where a frozen encoder keeps features; `pixels` are then those of the images
+            without features alone.
     """
 
     id: str
@@ -40,6 +59,12 @@ class ModelInput:
     pixels: Tensor
     rejected: ModelInput | None = None
     pictures: tuple[str, ...] = ()
+    known: KnownImages | None = None
+
+    @property
+    def images(self) -> int:
+        """How many images it has."""
+        return len(self.known.keys) if self.known is not None else len(self.pixels)
 
 
 class Processor:
@@ -103,8 +128,27 @@ class Processor:
 
     def length(self, example: Example) -> int:
         """Tokens of `training(example)`, without touching the images."""
-        example = self._visible(example)
-        return len(self._conversation(example).ids) + len(example.images) * (self.tokens_per_image - 1)
+        return self.lengths([example])[0]
+
+    def lengths(self, examples: Sequence[Example]) -> list[int]:
+        """Tokens of `training` of each, without touching the images."""
+        seen = [self._visible(example) for example in examples]
+        talks = [place for place, one in enumerate(seen) if not self._is_document(one)]
+        found = {place: len(self._conversation(one).ids) for place, one in enumerate(seen) if place not in set(talks)}
+        found |= zip(talks, self.prompt.lengths([self._asked_turns(seen[place]) for place in talks]), strict=True)
+        return [found[place] + len(one.images) * (self.tokens_per_image - 1) for place, one in enumerate(seen)]
+
+    def digest(self) -> str:
+        """Changes with whatever decides the tokens of a conversation."""
+        tokenizer = self.prompt.tokenizer
+        decides = (
+            tokenizer.backend_tokenizer.to_str(),
+            str(tokenizer.chat_template),
+            str(self.system),
+            str(self.tokens_per_image),
+            str(self.transform is None),
+        )
+        return hashlib.sha256("\0".join(decides).encode()).hexdigest()
 
     def question(self, example: Example, *, pixels: Tensor | None = None) -> ModelInput:
         """The conversation up to its last answer, which the model is to give; nothing is supervised.
@@ -129,15 +173,21 @@ class Processor:
         return torch.stack([to_pixels(image.open(), self.transform) for image in images])
 
     def _conversation(self, example: Example) -> TokenizedPrompt:
-        if any(turn.speaker == "document" for turn in example.turns):
-            if len(example.turns) > 1 or example.images:
-                raise RecordError(
-                    f"{example.source}:{example.id}: a document stands alone; drop other turns and images"
-                )
+        if self._is_document(example):
             return self.prompt.document(example.turns[0].text)
+        return self.prompt.conversation(self._asked_turns(example))
+
+    def _is_document(self, example: Example) -> bool:
+        if not any(turn.speaker == "document" for turn in example.turns):
+            return False
+        if len(example.turns) > 1 or example.images:
+            raise RecordError(f"{example.source}:{example.id}: a document stands alone; drop other turns and images")
+        return True
+
+    def _asked_turns(self, example: Example) -> list[Turn]:
         if example.turns and example.turns[0].speaker == "assistant":
             raise RecordError(f"{example.source}:{example.id}: begins with the assistant; begin it with a user turn")
-        return self.prompt.conversation(self._turns(example.turns))
+        return self._turns(example.turns)
 
     def _visible(self, example: Example) -> Example:
         return without_images(example) if self.transform is None else example

@@ -78,6 +78,13 @@ class ChatPrompt:
         ]
         return TokenizedPrompt(list(encoding["input_ids"]), supervised)
 
+    def lengths(self, conversations: Sequence[Sequence[Turn]]) -> list[int]:
+        """Tokens of each whole conversation."""
+        if not conversations:
+            return []
+        texts = [self._render(turns) for turns in conversations]
+        return [len(ids) for ids in self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
+
     def document(self, text: str) -> TokenizedPrompt:
         """Tokenise a text that is no conversation, begun as the tokenizer begins texts; all but that is learned."""
         ids = list(self.tokenizer(text.strip())["input_ids"])
@@ -128,7 +135,7 @@ class ChatPrompt:
             if turn.speaker != "assistant":
                 continue
             opening = self._opening(turns[:index])
-            closing = self._render(turns[: index + 1])
+            closing = self._render(turns[: index + 1]) if index + 1 < len(turns) else text
             answer = turn.text.strip()
             start = text.find(answer, len(opening), len(closing))
             if not text.startswith(opening) or not text.startswith(closing) or start < 0:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from mmmed.data.collection import Collection, digest_of
 from mmmed.records import Example
 
 PACKAGES = ("mmmed", "torch", "torchvision", "transformers", "timm", "open_clip_torch", "lightning", "peft", "numpy")
@@ -38,14 +37,11 @@ def git_commit() -> str:
 
 
 def data_hash(examples: Iterable[Example]) -> str:
-    """SHA-256 over ids, patients, splits and texts, in order: equal data, equal hash."""
-    digest = hashlib.sha256()
-    for example in examples:
-        names = [Path(image.name).name for image in example.images]
-        turns = [(turn.speaker, turn.text, *filter(None, [turn.rejected])) for turn in example.turns]
-        record = (example.source, example.id, example.patient, example.split, names, turns, example.options)
-        digest.update(json.dumps(record, ensure_ascii=False).encode())
-    return digest.hexdigest()
+    """SHA-256 over ids, patients, splits and texts, in order: equal data, equal hash.
+
+    Of prepared data it is over their version and what is taken of them, which is known without reading them.
+    """
+    return examples.digest() if isinstance(examples, Collection) else digest_of(examples)
 
 
 def _version(name: str) -> str:

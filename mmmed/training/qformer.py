@@ -64,7 +64,7 @@ class QFormerLoss:
         images = batch.is_image_BT.sum(1) // max(1, model.tokens_per_image)
         if not bool((images == 1).all()):
             raise RecordError(f"QFormerLoss pairs one image with one text; a batch has {images.tolist()} images")
-        features_BNW = model.look(batch.pixels_NCHW)
+        features_BNW = model.look(batch.pixels_NCHW, kept=batch.kept)
         ids_BT, attention_BT = supervised_texts(batch)
         same_BB = same_text(ids_BT, attention_BT)
         whole_BT, ones_BT = _led_by(projector.whole_text_id, ids_BT), _led_by(1, attention_BT)

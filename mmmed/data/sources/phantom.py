@@ -79,6 +79,10 @@ class PhantomImage:
             return None
         return self.cache / f"{self.name.replace(':', '-')}.r{RENDER_VERSION}.png"
 
+    def content(self) -> bytes:
+        """The name and the version of the renderer, which decide every pixel."""
+        return f"{self.name}.r{RENDER_VERSION}".encode()
+
     def open(self) -> Image.Image:
         """Render or read the film, 256 x 256 of mode "L".
 
