@@ -76,16 +76,23 @@ class StepCost:
     answer: Cost
 
     def of(self, batch: Batch) -> Flops:
-        """Operations of a step on a batch."""
-        lengths_B = batch.attention_BT.sum(1).tolist()
-        return self.of_sizes(
-            images=len(batch.pixels_NCHW), lengths=lengths_B, supervised=int(batch.supervised_BT[:, 1:].sum())
-        )
+        """Operations of a step on a batch. Of a packed one, what stands once is computed once, and no token reads what
+        is not of its own conversation."""
+        supervised = len(batch.learned().ids_S)
+        if batch.layout is None:
+            lengths_B = batch.attention_BT.sum(1).tolist()
+            return self.of_sizes(images=batch.images, lengths=lengths_B, supervised=supervised)
+        # Summed over a sequence, twice the tokens before each and itself are the square of its length.
+        pairs = int((2 * batch.layout.positions_T + 1).sum())
+        return self._of(images=batch.images, tokens=len(batch.layout.positions_T), pairs=pairs, supervised=supervised)
 
     def of_sizes(self, *, images: float, lengths: list[int], supervised: float) -> Flops:
         """Operations of a step on sequences of these lengths."""
-        total = self.token.times(sum(lengths)) + self.pair.times(sum(one**2 for one in lengths))
-        total += self.answer.times(supervised)
+        pairs = sum(one**2 for one in lengths)
+        return self._of(images=images, tokens=sum(lengths), pairs=pairs, supervised=supervised)
+
+    def _of(self, *, images: float, tokens: float, pairs: float, supervised: float) -> Flops:
+        total = self.token.times(tokens) + self.pair.times(pairs) + self.answer.times(supervised)
         for cost in self.images:
             total += cost.times(images)
         return total

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmmed.data.collate import pad
+from mmmed.data.collate import pack, pad
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.training.devices import gpus, known_gpu, measured_rate, peak_of
@@ -69,6 +69,43 @@ def test_text_alone_and_padding(make_model: MakeModel, make_processor: Callable[
     together = cost.of(pad(inputs, image_id=processor.image_id)).total
     apart = sum(cost.of(pad([one], image_id=processor.image_id)).total for one in inputs)
     assert together == pytest.approx(apart), "padding is no use"
+
+
+def test_a_tree_costs_what_its_tokens_cost_once(
+    make_model: MakeModel, make_processor: Callable[..., Any], make_example: Any
+) -> None:
+    """Held against a count by hand: a trunk of t tokens and branches of b, of which each sees the trunk and itself."""
+    layers, width, inner = 3, 64, 128
+    model = make_model(hidden_size=width, intermediate_size=inner, num_hidden_layers=layers)
+    Stage("instruct", model, {"projector": 1e-3, "language": 1e-3}, adam)
+    processor = make_processor(model)
+    questions = ("Is there a pleural effusion?", "Normal heart size?", "no effusion?")
+    about_one = [processor.training(make_example(one, one, "yes", 1)) for one in questions]
+    other = processor.training(make_example("other", questions[0], "yes", 2))
+    batch = pack([*about_one, other], image_id=processor.image_id)
+    cost = step_cost(model)
+    assert cost is not None
+    assert batch.layout is not None
+    assert len(batch.layout.trees) == 2
+    begin, trunk_end, end = batch.layout.trees[0]
+    trunk, branches = trunk_end - begin, [len(one.ids) - (trunk_end - begin) for one in about_one]
+    assert trunk + sum(branches) == end - begin, "these questions share a trunk and nothing else"
+    pairs = trunk**2 + sum(one**2 + 2 * trunk * one for one in branches) + len(other.ids) ** 2
+    answers = sum(int(one.supervised.sum()) for one in (*about_one, other))
+    # Queries and output, half as many keys and values each, and the three matrices of the perceptron.
+    matrices = layers * (3 * width**2 + 3 * width * inner)
+    vocabulary = model.language.output_matrix.shape[0]
+    tokens = trunk + sum(branches) + len(other.ids)
+    decoder = 2 * matrices * tokens + 4 * width * layers * pairs + 2 * width * vocabulary * answers
+    images = sum(one.times(2).forward for one in cost.images)
+    flops = cost.of(batch)
+    assert flops.forward == pytest.approx(decoder + images)
+    backward = 2 * (2 * matrices * tokens + 4 * width * layers * pairs + 2 * width * vocabulary * answers)
+    assert flops.backward == pytest.approx(backward + sum(one.times(2).backward for one in cost.images))
+    padded = pad([*about_one, other], image_id=processor.image_id)
+    assert cost.of(padded).total > flops.total
+    alone = [f([other], image_id=processor.image_id) for f in (pad, pack)]
+    assert cost.of(alone[0]) == cost.of(alone[1]), "a tree of one branch is a sequence"
 
 
 def test_kept_features_cost_nothing(make_model: MakeModel) -> None:
