@@ -59,8 +59,9 @@ class ContrastiveLoss:
         Raises:
             DataError: All texts are the same.
         """
-        texts = {example.reference.strip() for example in examples}
-        if len(texts) < 2:
+        texts = (example.reference.strip() for example in examples)
+        first = next(texts, "")
+        if all(text == first for text in texts):
             raise DataError("all texts are the same; contrastive training needs reports that differ")
 
     def loss(self, model: ContrastiveModel, batch: Batch) -> Tensor:

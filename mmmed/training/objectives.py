@@ -1,7 +1,7 @@
 """What a stage minimises."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -68,6 +68,7 @@ class VocabularyLoss:
 
     Args:
         negatives: Words that no answer has, drawn anew each step, to normalise against.
+        most: Examples whose words are looked for; of more, as many are taken at even distances.
 
     Raises:
         ConfigError: The model reads no images.
@@ -77,8 +78,9 @@ class VocabularyLoss:
     Vision-Language Pre-Training (2024).
     """
 
-    def __init__(self, negatives: int = 2000) -> None:
+    def __init__(self, negatives: int = 2000, most: int = 5000) -> None:
         self.negatives = negatives
+        self.most = most
         self._words_W = torch.zeros(0, dtype=torch.long)
 
     def prepare(self, processor: Processor, examples: Iterable[Example]) -> None:
@@ -88,7 +90,7 @@ class VocabularyLoss:
             DataError: Every answer has the same words, so that there is nothing to learn.
         """
         tokenizer = processor.prompt.tokenizer
-        documents = [set(processor.supervised_ids(example)) for example in examples]
+        documents = [set(processor.supervised_ids(example)) for example in _evenly(examples, self.most)]
         counts = Counter(token for document in documents for token in document)
         lettered = {token for token in counts if any(map(str.isalpha, tokenizer.decode([token])))}
         telling = sorted(lettered - set(tokenizer.all_special_ids) - {t for t in counts if counts[t] == len(documents)})
@@ -118,6 +120,13 @@ class VocabularyLoss:
     def _present(self, batch: Batch, words_W: Tensor) -> Tensor:
         answers_BT = batch.ids_BT.where(batch.supervised_BT, -1)
         return (answers_BT.unsqueeze(-1) == words_W).any(1)
+
+
+def _evenly(examples: Iterable[Example], most: int) -> Iterable[Example]:
+    """As many examples at even distances, which is all of them where they are few."""
+    if not isinstance(examples, Sequence) or len(examples) <= most:
+        return examples
+    return (examples[place * len(examples) // most] for place in range(most))
 
 
 _ALMOST_ONE = 1 - 1e-4
