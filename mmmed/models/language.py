@@ -23,6 +23,7 @@ from mmmed.models.adaptation import (
     unfold,
 )
 from mmmed.models.auxiliary import Auxiliary
+from mmmed.models.decoder import decoder_layers
 from mmmed.models.decoders import decoder, logits_of, tokenizer_of
 from mmmed.models.four_bits import to_four_bits
 from mmmed.models.tree_attention import check_read_as_tree, tree_arguments
@@ -216,6 +217,17 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
             self.model.activation_checkpointing_enable(how)
         else:  # its name before transformers 5 renamed it
             self.model.gradient_checkpointing_enable(how)
+
+    def compile_layers(self) -> None:
+        """Let torch fuse what lies between the matrix products of the layers, for sequences of any length.
+
+        Attention stays as it is, since packed rows are laid out otherwise each time; so do mixtures of experts.
+        """
+        for layer in decoder_layers(self):
+            for part in layer.children():
+                wanted = inspect.signature(part.forward).parameters
+                if len(wanted) == 1 and not any(isinstance(one, nn.ModuleList) for one in part.modules()):
+                    part.compile(dynamic=True)
 
     def _check_packs(self, cache: Cache | None) -> None:
         """Refuse what cannot read a packed row."""

@@ -22,6 +22,7 @@ from mmmed.models.projector import MLPProjector
 from mmmed.models.qformer import QFormerProjector
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.records import Example
+from mmmed.training.objectives import AnswerLoss
 from mmmed.training.qformer import QFormerLoss
 from mmmed.training.stage import Stage
 
@@ -347,6 +348,27 @@ def test_frozen_parts_in_bfloat16_need_a_trainer_of_that_precision(
     stage = Stage("align", make_model(), {"projector": 1e-2}, adam, frozen_bfloat16=True)
     with pytest.raises(ConfigError, match="frozen_bfloat16 with trainer precision 32-true: set precision: bf16-mixed"):
         trainer(tmp_path, max_steps=1).fit(stage, datamodule=OneBatch(examples))
+
+
+@pytest.mark.slow
+def test_what_is_compiled_teaches_the_same_for_texts_of_any_length(
+    make_model: MakeModel, make_processor: Callable[..., Any], examples: list[Example]
+) -> None:
+    plain, compiled = (
+        Stage("align", make_model(), {"projector": 1e-2}, adam, compiled=compiled) for compiled in (False, True)
+    )
+    names = [set(stage.model.state_dict()) for stage in (plain, compiled)]
+    assert names[0] == names[1]
+    processor = make_processor(plain.model)
+    for some in (examples[:2], examples[2:], examples):
+        batch = pad([processor.training(one) for one in some], image_id=processor.image_id)
+        losses = [AnswerLoss().loss(stage.model, batch) for stage in (plain, compiled)]
+        torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
+        for loss in losses:
+            loss.backward()
+        theirs = dict(plain.model.projector.named_parameters())
+        for name, one in compiled.model.projector.named_parameters():
+            torch.testing.assert_close(one.grad, theirs[name].grad, rtol=1e-4, atol=1e-6)
 
 
 def test_what_is_recomputed_teaches_the_same(make_model: MakeModel, examples: list[Example], tmp_path: Path) -> None:
