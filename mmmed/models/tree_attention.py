@@ -173,22 +173,20 @@ def by_tree(
     scaling: float | None = None,
 ) -> Tensor:
     """Read a row tree by tree: each trunk causally, then all that branches off it under a mask (B, H, T, C)."""
+    attend = _attend(dropout=dropout, scaling=scaling)
+    trees = tree.layout.trees
+    # Split, not sliced: the gradient of a slice is a whole row of zeros around it.
+    lengths = [end - begin for begin, _, end in trees]
+    rows = zip(*(row.split(lengths, dim=2) for row in (query_BHTC, key_BHTC, value_BHTC)), strict=True)
     read = []
-    for (begin, trunk_end, end), mask in zip(tree.layout.trees, tree.rest_masks, strict=True):
-        attend = _attend(dropout=dropout, scaling=scaling)
-        if trunk_end > begin:
-            trunk = slice(begin, trunk_end)
-            read.append(attend(query_BHTC[:, :, trunk], key_BHTC[:, :, trunk], value_BHTC[:, :, trunk], is_causal=True))
-        if mask is not None:
-            whole = slice(begin, end)
-            read.append(
-                attend(
-                    query_BHTC[:, :, trunk_end:end],
-                    key_BHTC[:, :, whole],
-                    value_BHTC[:, :, whole],
-                    attn_mask=mask.to(query_BHTC.dtype),
-                )
-            )
+    for (begin, trunk_end, _), mask, (query, key, value) in zip(trees, tree.rest_masks, rows, strict=True):
+        if mask is None:
+            read.append(attend(query, key, value, is_causal=True))
+            continue
+        trunk = trunk_end - begin
+        if trunk:
+            read.append(attend(query[:, :, :trunk], key[:, :, :trunk], value[:, :, :trunk], is_causal=True))
+        read.append(attend(query[:, :, trunk:], key, value, attn_mask=mask.to(query.dtype)))
     return torch.cat(read, dim=2)
 
 
