@@ -2,6 +2,7 @@
 # `make PYTHON=python3.12 check` builds it with another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
+PAIRS ?= 5
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
@@ -10,7 +11,7 @@ export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart gallery test check clean
+.PHONY: help install quickstart gallery bench test check clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +24,9 @@ quickstart: $(INSTALLED) ## fetch the default weights and run the smallest exper
 
 gallery: $(INSTALLED) ## train every tiny recipe and write sizes, memory and times into configs/README.md
 	$(BIN)/python benchmarks/gallery.py
+
+bench: $(INSTALLED) ## measure every claim about speed into benchmarks/results and docs/performance.svg (an hour; PAIRS=1 is quick)
+	$(BIN)/python benchmarks/bench.py --pairs $(PAIRS)
 
 test: $(INSTALLED) ## run the tests that are not slow
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"

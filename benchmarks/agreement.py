@@ -17,8 +17,8 @@ from typing import Any
 
 from lm_eval.tasks.medmcqa import utils_medmcqa
 from lm_eval.tasks.pubmedqa import preprocess_pubmedqa
+from measuring import RESULTS
 from option_scoring import WEIGHTS, harness, likelihoods
-from pairs import RESULTS
 from tqdm import tqdm
 
 from mmmed.evaluation.task import load_task

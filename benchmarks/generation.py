@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pairs import Claim, in_turns, write
+from measuring import Claim, in_turns, write
 from PIL import Image
 
 from mmmed.data.collate import pad

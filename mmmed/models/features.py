@@ -71,13 +71,9 @@ class FrozenFeatures(VisionEncoder):
         return self.encoder.blocks()
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        store = self.store(_computes_in(pixels_BCHW.device))
         keys = [digest_of_pixels(pixels) for pixels in pixels_BCHW]
-        found = {key: one for key, one in zip(keys, store.find(keys), strict=True) if one is not None}
-        missing = [place for place, key in enumerate(keys) if key not in found]
-        computed = self._compute([keys[place] for place in missing], pixels_BCHW[missing], store)
-        on_device = {key: features.to(pixels_BCHW.device) for key, features in found.items()} | computed
-        return torch.stack([on_device[key] for key in keys])
+        features = self._features(keys, pixels_BCHW, self.store(_computes_in(pixels_BCHW.device)))
+        return torch.stack([features[key] for key in keys])
 
     def complete(self, kept: Kept, pixels_MCHW: Tensor) -> Tensor:
         """Features (N, P, W) of a batch of which some were found: the others are computed from pixels, and kept.
@@ -94,9 +90,9 @@ class FrozenFeatures(VisionEncoder):
         found = kept.found_N.tolist()
         if all(found):
             return kept.features_KPW
-        computed = self._compute(
-            [key for key, is_found in zip(kept.keys, found, strict=True) if not is_found], pixels_MCHW, store
-        )
+        missing = [key for key, is_found in zip(kept.keys, found, strict=True) if not is_found]
+        # Found or not when the batch was made: another batch, or another process, may have kept them since.
+        computed = self._features(missing, pixels_MCHW, store)
         known = iter(kept.features_KPW)
         rows = [next(known) if is_found else computed[key] for key, is_found in zip(kept.keys, found, strict=True)]
         return torch.stack(rows)
@@ -110,14 +106,16 @@ class FrozenFeatures(VisionEncoder):
         return self._stores[folder]
 
     @torch.no_grad()
-    def _compute(self, keys: Sequence[str], pixels_MCHW: Tensor, store: FeatureStore) -> dict[str, Tensor]:
-        """Features (P, W) of pictures that were not found, by key, and keep them; equal keys are computed once."""
-        places = {key: place for place, key in enumerate(keys)}
-        if not places:
-            return {}
-        features_BPW = self.encoder(pixels_MCHW[list(places.values())]).float()
-        store.keep(list(places), features_BPW)
-        return dict(zip(places, features_BPW, strict=True))
+    def _features(self, keys: Sequence[str], pixels_BCHW: Tensor, store: FeatureStore) -> dict[str, Tensor]:
+        """Features (P, W) of pictures by key: what is not found is computed, once where keys are equal, and kept."""
+        known = zip(keys, store.find(keys), strict=True)
+        found = {key: features.to(pixels_BCHW.device) for key, features in known if features is not None}
+        places = {key: place for place, key in enumerate(keys) if key not in found}
+        if places:
+            features_MPW = self.encoder(pixels_BCHW[list(places.values())]).float()
+            store.keep(list(places), features_MPW)
+            found |= zip(places, features_MPW, strict=True)
+        return found
 
     def _digest_of_encoder(self) -> str:
         # Weights may be loaded, or brought to another type, after features were first asked for.

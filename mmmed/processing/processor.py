@@ -133,10 +133,14 @@ class Processor:
     def lengths(self, examples: Sequence[Example]) -> list[int]:
         """Tokens of `training` of each, without touching the images."""
         seen = [self._visible(example) for example in examples]
-        talks = [place for place, one in enumerate(seen) if not self._is_document(one)]
-        found = {place: len(self._conversation(one).ids) for place, one in enumerate(seen) if place not in set(talks)}
-        found |= zip(talks, self.prompt.lengths([self._asked_turns(seen[place]) for place in talks]), strict=True)
-        return [found[place] + len(one.images) * (self.tokens_per_image - 1) for place, one in enumerate(seen)]
+        talks = [one for one in seen if not self._is_document(one)]
+        lengths = iter(self.prompt.lengths([self._asked_turns(one) for one in talks]))
+        return [
+            len(self._conversation(one).ids)
+            if self._is_document(one)
+            else next(lengths) + len(one.images) * (self.tokens_per_image - 1)
+            for one in seen
+        ]
 
     def digest(self) -> str:
         """Changes with whatever decides the tokens of a conversation."""
