@@ -262,6 +262,7 @@ def million(count: int) -> None:
                 low=round(10 / told["start_up_seconds"], 2),
                 high=round(10 / told["start_up_seconds"], 2),
                 bar=1.0,
+                ratio_cpu=round(10 / told["start_up_processor_seconds"], 2),
                 more=told,
             ),
         ],
@@ -315,7 +316,7 @@ def open_and_read(folder: str) -> None:
     """Set up training on a prepared data set and print what it cost; for a process of its own."""
     model = vision_language_model(Path(folder) / "features")
     processor = processor_of(model)
-    before, start = resident(), time.perf_counter()
+    before, start, busy = resident(), time.perf_counter(), time.process_time()
     data = MedicalData([Shards(folder)], batch_size=32, validation_limit=64)
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
         lightning_module=SimpleNamespace(processor=processor, model=model),
@@ -329,12 +330,13 @@ def open_and_read(folder: str) -> None:
     data_hash(data.examples("train"))
     loader = data.train_dataloader()
     next(iter(loader))
-    started = time.perf_counter() - start
+    started, busy = time.perf_counter() - start, time.process_time() - busy
     at_start = read_batches(loader, first=0)
     after_start = resident()
     at_end = read_batches(loader, first=len(loader) - 200)
     told = {
         "start_up_seconds": round(started, 2),
+        "start_up_processor_seconds": round(busy, 2),
         "seconds_at_the_start": round(at_start, 2),
         "seconds_at_the_end": round(at_end, 2),
         "mib_of_setting_up": after_start - before,

@@ -10,7 +10,7 @@ from torch import Tensor
 from mmmed.errors import ConfigError, DataError
 from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
-from mmmed.records import Example
+from mmmed.records import Example, Turn
 from mmmed.training.cross_entropy import cross_entropy
 
 # Shape letters: B batch, T tokens, D language width, S supervised tokens, V vocabulary, W words, C candidates,
@@ -90,7 +90,13 @@ class VocabularyLoss:
             DataError: Every answer has the same words, so that there is nothing to learn.
         """
         tokenizer = processor.prompt.tokenizer
-        documents = [set(processor.supervised_ids(example)) for example in _evenly(examples, self.most)]
+        # The same is asked and answered of many films.
+        known: dict[tuple[Turn, ...], set[int]] = {}
+        documents = []
+        for example in _evenly(examples, self.most):
+            if example.turns not in known:
+                known[example.turns] = set(processor.supervised_ids(example))
+            documents.append(known[example.turns])
         counts = Counter(token for document in documents for token in document)
         lettered = {token for token in counts if any(map(str.isalpha, tokenizer.decode([token])))}
         telling = sorted(lettered - set(tokenizer.all_special_ids) - {t for t in counts if counts[t] == len(documents)})
