@@ -103,12 +103,13 @@ def speed(shared: Path, rounds: int) -> None:
         for name, source in sources.items():
             for kind, made in kinds(source, Path(folder) / name).items():
                 keep_all(made, kept, vision)
+                equal = difference(model, processor, kept, made)
                 for workers in (0, 1, 2):
                     taken = {
                         what: [loading(made, processor, workers=workers, kept=looks) for _ in range(rounds)]
                         for what, looks in (("pictures", None), ("kept features", kept))
                     }
-                    write("loading", rows(name, kind, workers, taken, needs))
+                    write("loading", rows(name, kind, workers, taken, needs, equal=equal))
 
 
 def keep_all(source: Source, kept: KeptPictures, vision: FrozenFeatures) -> None:
@@ -118,6 +119,20 @@ def keep_all(source: Source, kept: KeptPictures, vision: FrozenFeatures) -> None
         known, pixels = kept.show([image])
         if len(pixels):
             kept.store.keep(known.keys, vision.encoder(pixels))
+
+
+def difference(model: VisionLanguageModel, processor: Processor, kept: KeptPictures, source: Source) -> float:
+    """The largest difference between what a model reads with kept features and with decoded pictures."""
+    examples = [one for one in source.records() if isinstance(one, Example)][:8]
+    looked_up, decoded = (
+        pad([make(one) for one in examples], image_id=processor.image_id)
+        for make in (kept.training, processor.training)
+    )
+    if len(looked_up.pixels_NCHW) or not torch.equal(looked_up.ids_BT, decoded.ids_BT):
+        raise SystemExit("features that were kept are not found, or tokens differ; nothing is timed")
+    assert isinstance(model.vision, FrozenFeatures)
+    expected = model.vision.encoder(decoded.pixels_NCHW)
+    return float((model.look(looked_up.pixels_NCHW, kept=looked_up.kept) - expected).abs().max())
 
 
 def kinds(source: Taken, folder: Path) -> dict[str, Source]:
@@ -209,6 +224,8 @@ def rows(
     workers: int,
     taken: dict[str, list[Seconds]],
     needs: dict[str, Seconds],
+    *,
+    equal: float,
 ) -> Iterator[Claim]:
     """A row for each stage: that of align, where pictures need not be decoded, and instruct as it is in its first
     epoch."""
@@ -222,7 +239,7 @@ def rows(
             ratio=round(statistics.median(ratios), 2),
             low=round(min(ratios), 2),
             high=round(max(ratios), 2),
-            equal=0.0,
+            equal=equal if what == "kept features" else None,
             bar=BAR if what == "kept features" or stage == "instruct" else None,
             ratio_cpu=round(step.processor / processor, 2),
             more={
