@@ -93,7 +93,7 @@ def _images(pictures: Sequence[tuple[ModelInput, int]], inputs: Sequence[ModelIn
     """What a batch holds of images that are named by their input and their place in it."""
     nothing = torch.cat([one.pixels[:0] for one in inputs])
     known = [(one.known, place) for one, place in pictures if one.known is not None]
-    pixels = [found for one, place in pictures if (found := _pixels(one, place)) is not None]
+    pixels = [shown for one, place in pictures if (shown := _pixels(one, place)) is not None]
     pixels_NCHW = torch.stack(pixels) if pixels else nothing
     if not known:
         return {"pixels_NCHW": pixels_NCHW}

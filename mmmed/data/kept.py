@@ -1,9 +1,9 @@
 """Which pictures need not be decoded, since a frozen encoder's features of them are kept already."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import PIL
@@ -93,5 +93,5 @@ def _preparation() -> str:
     """Changes with whatever turns files into pixels: the code here, and Pillow."""
     digest = xxhash.xxh3_64(PIL.__version__.encode())
     for module in (image, pixels):
-        digest.update(Path(module.__file__).read_bytes())
+        digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()

@@ -167,7 +167,8 @@ class ShardConversations(Collection):
     def picture_sets(self) -> NDArray[np.int64]:
         sets = self._table.numbers("picture_set")[self._rows[self._starts]]
         # Those that share nothing have numbers of their own behind all others.
-        return np.where(sets >= 0, sets, sets.max(initial=-1) + 1 + np.arange(len(sets)))
+        numbers: NDArray[np.int64] = np.where(sets >= 0, sets, sets.max(initial=-1) + 1 + np.arange(len(sets)))
+        return numbers
 
     def digest(self) -> str:
         """Of the version of the data set and of which records are taken, since records change with their version."""

@@ -177,7 +177,7 @@ def by_tree(
     trees = tree.layout.trees
     # Split, not sliced: the gradient of a slice is a whole row of zeros around it.
     lengths = [end - begin for begin, _, end in trees]
-    rows = zip(*(row.split(lengths, dim=2) for row in (query_BHTC, key_BHTC, value_BHTC)), strict=True)
+    rows = zip(*(row.split_with_sizes(lengths, dim=2) for row in (query_BHTC, key_BHTC, value_BHTC)), strict=True)
     read = []
     for (begin, trunk_end, _), mask, (query, key, value) in zip(trees, tree.rest_masks, rows, strict=True):
         if mask is None:
