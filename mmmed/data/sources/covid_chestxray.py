@@ -25,8 +25,9 @@ REPORT_QUESTIONS: dict[Modality, str] = {
 
 _UNLABELLED = frozenset({"", "todo", "unknown"})
 _NOT_STATED = "not stated"
-# Identical images came in from Radiopaedia and from Eurorad under two numbers: one person.
-_SAME_PERSON = {"178": "97"}
+# Identical images came in from Radiopaedia and from Eurorad under two numbers (97 and 178), and one film in two
+# croppings (30 and 31): one person each.
+_SAME_PERSON = {"178": "97", "31": "30"}
 
 
 class _Layout(NamedTuple):

@@ -47,6 +47,8 @@ READING = "What does this lung ultrasound image show?"
 DIAGNOSIS = "What is the diagnosis in this lung ultrasound image?"
 
 _REFUSED = "do not use"
+# One clip or image came in from two sources under two numbers: one person each.
+_SAME_PERSON = {"116": "114", "210": "175", "189": "188", "198": "192"}
 _SEXES = {"M": "M", "F": "F", "W": "F", "nd": "", "": ""}
 _IMAGE_FOLDERS = ("pocus_images/convex", "pocus_images/linear", "pocus_images/Convex", "pocus_images/Linear")
 _IN_USE = "pocus_images"
@@ -175,7 +177,7 @@ class Pocus:
             raise RecordError(f"an expert says of {name!r}: {reading}")
         image = image_in(self.root, name) if images is None else _found(images, name)
         diagnosis = DIAGNOSES[row.one_of(layout.label, DIAGNOSES)]
-        patient, age = row.text(layout.patient), row.maybe(layout.age)
+        patient, age = _patient(row.text(layout.patient)), row.maybe(layout.age)
         shown = _shown(row, layout)
         # A row in which nobody filled in the signs says neither yes nor no.
         known = [finding for finding, column in layout.findings.items() if row.maybe(column) in ("0", "1")]
@@ -232,6 +234,12 @@ def _shown(row: Row, layout: _Layout) -> tuple[str, ...]:
 
 def _line(row: Row, column: str) -> str:
     return " ".join(row.maybe(column).split())
+
+
+def _patient(number: str) -> str:
+    prefix = "pocus_" if number.startswith("pocus_") else ""
+    bare = number.removeprefix(prefix).removesuffix(".0")
+    return f"{prefix}{_SAME_PERSON[bare]}" if bare in _SAME_PERSON else number
 
 
 def _in_use(row: Row) -> bool:

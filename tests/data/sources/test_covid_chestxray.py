@@ -98,9 +98,10 @@ def test_ct_is_read_only_when_asked_for(tmp_path: Path) -> None:
     assert ct.question == "Describe this chest CT image and the case."
 
 
-def test_one_person_under_two_numbers_is_one_patient(tmp_path: Path) -> None:
-    rows = [RELEASE | {"patientid": "178"}, RELEASE | {"patientid": "97", "filename": "b.png"}]
-    assert {example.patient for example in examples(CovidChestXray(write(tmp_path, rows)))} == {"covid_97"}
+@pytest.mark.parametrize(("first", "second", "patient"), [("178", "97", "covid_97"), ("30.0", "covid_31", "covid_30")])
+def test_one_person_under_two_numbers_is_one_patient(tmp_path: Path, first: str, second: str, patient: str) -> None:
+    rows = [RELEASE | {"patientid": first}, RELEASE | {"patientid": second, "filename": "b.png"}]
+    assert {example.patient for example in examples(CovidChestXray(write(tmp_path, rows)))} == {patient}
 
 
 def test_unknown_facts_are_absent(tmp_path: Path) -> None:
@@ -149,7 +150,10 @@ def test_the_sample_has_the_counts_of_its_card(shared_data: Path) -> None:
     topics = Counter(example.topic for example in found)
     counts = read_card("covid_chestxray").counts
     assert len({example.images[0].name for example in found}) == counts["X-ray images"] == 236
-    assert len({example.patient for example in found}) == counts["X-ray patients"] == 122
+    assert len({example.patient for example in found}) == counts["X-ray patients"] == 121
+    # Two croppings of one film, looked at: both numbers are the patient 30.
+    films = {example.images[0].name.split("_")[1] for example in found if example.patient == "covid_30"}
+    assert films == {"p30", "p31"}
     assert topics == {"report": counts["report questions"], "finding": counts["finding questions"]}
     assert sum(example.reference == "yes" for example in found) == counts["finding answers yes"]
     notes = {example.reference for example in found if example.topic == "report"}

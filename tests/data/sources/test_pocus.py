@@ -138,6 +138,25 @@ def test_an_empty_root_says_what_was_expected_and_where_to_get_it(tmp_path: Path
         read(tmp_path)
 
 
+@pytest.mark.parametrize("number", ["pocus_210", "210", "210.0"])
+def test_one_person_under_two_numbers_is_one_patient(tmp_path: Path, number: str) -> None:
+    found, _ = read(write(tmp_path, [SAMPLE | {"patient_id": number}]))
+    assert {one.patient.removeprefix("pocus_") for one in found} == {"175"}
+
+
+@pytest.mark.shared
+def test_pairs_that_show_one_clip_are_one_patient(shared_data: Path) -> None:
+    found, _ = read(shared_data / "05_pocus_ultrasound", questions=["diagnosis"])
+    patients = {one.study: one.patient for one in found}
+    for first, second in (
+        ("Vir_prospective_file1", "Vir_or_Pneu_prospective_file4"),
+        ("Pneu_Avi_Video_002", "Pneu_northumbria_1009_vid1"),
+        ("Pneu_northumbria_0409_set2_vid3", "Pneu_northumbria_0409_set2_vid4"),
+        ("Pneu_northumbria_0409_set4_img2", "Pneu_northumbria_0409_set6_img6"),
+    ):
+        assert patients[first] == patients[second]
+
+
 @pytest.mark.shared
 def test_the_sample_has_the_counts_of_its_card(shared_data: Path) -> None:
     counts = read_card("pocus").counts
@@ -146,7 +165,7 @@ def test_the_sample_has_the_counts_of_its_card(shared_data: Path) -> None:
     images = {one.images[0].name for one in found}
     assert len(images) + len(bad) == counts["images"] == 222
     assert len(bad) == counts["images that an expert refused"] == 2
-    assert len({one.patient for one in found}) == counts["patients"]
+    assert len({one.patient for one in found}) == counts["patients"] == 85
     topics = Counter(one.topic for one in found)
     assert topics["caption"] == counts["captions"]
     assert topics["reading"] == counts["readings"]
