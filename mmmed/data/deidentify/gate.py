@@ -4,6 +4,7 @@ It stands before every source whose card does not say that identifiers were remo
 recogniser cannot be loaded or fails on one record, the run stops.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -19,6 +20,8 @@ from mmmed.data.source import Source
 from mmmed.records import Example, LazyImage, Quarantined, Turn
 
 _OLDEST = 90
+# A letter and seven digits have the form of a patient's number; in this attribute they are concepts of the UMLS.
+_CONCEPTS = re.compile(r"C\d{7}(?:;C\d{7})*")
 
 
 class Gate:
@@ -82,7 +85,7 @@ class Gate:
         attributes: dict[str, str | float] = {}
         for name, value in example.attributes.items():
             if isinstance(value, str):
-                attributes[name] = safe[f"attribute {name}"]
+                attributes[name] = safe.get(f"attribute {name}", value)
             elif name == "age" and value >= _OLDEST:
                 attributes[name] = float(_OLDEST)
                 self.audit.value(
@@ -112,7 +115,7 @@ def _texts(example: Example) -> dict[str, str]:
             texts[f"turn {number} rejected"] = turn.rejected
     texts |= {f"option {number}": option for number, option in enumerate(example.options)}
     for name, value in example.attributes.items():
-        if isinstance(value, str):
+        if isinstance(value, str) and not (name == "concepts" and _CONCEPTS.fullmatch(value)):
             texts[f"attribute {name}"] = value
     return texts
 

@@ -79,6 +79,24 @@ def test_no_identifier_passes_in_any_field(example: Example, tmp_path: Path) -> 
     assert "is there an effusion" in safe.question
 
 
+@pytest.mark.parametrize(
+    ("attributes", "stays"),
+    [
+        ({"concepts": "C0040405;C0032285"}, True),
+        ({"concepts": "C0040405;MRN 00817263"}, False),
+        ({"note": "C0040405"}, False),
+    ],
+)
+def test_codes_of_concepts_stay_and_whatever_else_has_their_form_does_not(
+    attributes: dict[str, str | float], stays: bool
+) -> None:
+    one = Example(id="2", patient="7", turns=(Turn("user", "?"),), source="pairs", attributes=attributes)
+    audit = Audit()
+    (safe,) = gated([one], audit)
+    assert isinstance(safe, Example)
+    assert (dict(safe.attributes) == attributes) == stays
+
+
 def test_records_of_one_patient_stay_together_and_the_result_is_the_same_every_time(example: Example) -> None:
     other = Example(id="2", patient="00817263", turns=(Turn("user", "Mr. Abernathy?"),), source="pairs")
     first, second = gated([example, other], Audit())
