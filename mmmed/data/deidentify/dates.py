@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from mmmed.data.deidentify.entities import Finding
-from mmmed.data.deidentify.rules import around
+from mmmed.data.deidentify.rules import around, near
 
 MONTHS = {
     "en": [
@@ -89,9 +89,11 @@ _WORDED = (
     "month, Spanish",
 )
 _DIGITS = re.compile(r"\d\D{0,3}\d\D{0,3}\d")
-_MONTHLIKE = re.compile(
-    r"[JjFfMmAaSsOoNnDdEe](?<!\w.)(?i:an|eb|ar|pr|ay|un|ul|ug|ep|et|ct|ov|ec|ne|br|go|ic)(?=[^\W\d_]{0,7}\b)"
+# A month's name by its first letter, which is looked for fast, and what may follow it.
+_AFTER_FIRST = "|".join(
+    sorted({word[1:] for word in re.findall(r"[a-z]+", f"{_MONTH} {_LONG}".lower())}, key=len)[::-1]
 )
+_MONTHLIKE = re.compile(rf"[JjFfMmAaSsOoNnDdEe](?<!\w.)(?i:{_AFTER_FIRST})\b")
 # Whatever stands in a field for a date, also what is none, such as 14/14/2014.
 _FORM = re.compile(
     r"(?:[Ff]echa|[Dd]ate|DOB|D\.O\.B\.|[Bb]orn|[Bb]irth)[^:\n\d]{0,20}[:=][ \t]*(?P<phi>\d[\d/.-]{4,11})"
@@ -112,8 +114,9 @@ def find_dates(text: str) -> Iterator[Finding]:
                 start = min(match.start("month"), match.start("year")) if name in _DATED else match.start()
                 start = match.start("month") if name in _LED else start
                 yield Finding(start, match.end(), "date", name)
-    for match in _FORM.finditer(text):
-        yield Finding(*match.span("phi"), "date", "date, labelled")
+    for window in near((":", "="), text, before=32, after=20):
+        for match in _FORM.finditer(text, *window):
+            yield Finding(*match.span("phi"), "date", "date, labelled")
 
 
 def shift(written: str, days: int, *, day_first: bool = False) -> str | None:

@@ -6,7 +6,7 @@ that no dictionary knows.
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, NamedTuple, cast
 
@@ -67,11 +67,16 @@ class SmallModel(SpacyNlpEngine):
         self.nlp = {LANGUAGE: load()}  # type: ignore[assignment]  # the base class begins with None
 
     def process_text(self, text: str, language: str) -> NlpArtifacts:
+        """Run the model on a text of which nothing is known."""
+        return self.read(text, ())
+
+    def read(self, text: str, found: Iterable[Finding]) -> NlpArtifacts:
         """Run the model on the lines of English that hold a word which may be a name; on Spanish it would only guess.
 
-        Most of a note is words that every dictionary has, and the model takes a hundred times as long as the rules.
+        Most of a note is words that every dictionary has or names that the rules have found, and the model takes a
+        hundred times as long as they.
         """
-        lines = [] if is_spanish(text) else list(_lines_with_names(text))
+        lines = [] if is_spanish(text) else list(_lines_with_names(text, found))
         entities: Any = [
             Entity(line.start + entity.start_char, line.start + entity.end_char, entity.label_)
             for line, document in zip(lines, load().pipe(text[line.start : line.end] for line in lines), strict=True)
@@ -83,7 +88,7 @@ class SmallModel(SpacyNlpEngine):
             tokens_indices=[],
             lemmas=[],
             nlp_engine=self,
-            language=language,
+            language=LANGUAGE,
             scores=[],
         )
 
@@ -142,9 +147,13 @@ def _may_begin(word: str) -> bool:
     return word[0].isupper() and word.lower() not in lexicon.STRUCTURE
 
 
-def _lines_with_names(text: str) -> Iterator[Window]:
+def _lines_with_names(text: str, found: Iterable[Finding]) -> Iterator[Window]:
+    covered = bytearray(len(text))
+    for one in found:
+        covered[one.start : one.end] = b"\1" * (one.end - one.start)
     for line in _LINE.finditer(text):
-        if any(_is_no_word(stem_of(word[0])) for word in _CAPITAL.finditer(text, *line.span())):
+        words = (word for word in _CAPITAL.finditer(text, *line.span()) if not covered[word.start()])
+        if any(_is_no_word(stem_of(word[0])) for word in words):
             yield Window(*line.span())
 
 

@@ -1,12 +1,18 @@
 """Word lists: what may be a name, what is a word all the same, and what is an eponym of medicine.
 
 female.txt, male.txt and last.txt are the names of the United States census of 1990, most frequent first (of the
-surnames, the first 12,000); words.txt says which of them are also words, and short.txt which given names are too short
-to stand for a person alone; lettered.txt holds words that a single letter follows, as in hepatitis B. Words are in
-lower case; streets.txt and towns.txt hold names as they are written, one in a line.
+surnames, the first 12,000). given_world.txt and last_world.txt are names of other countries without their accents: the
+name lists of Faker and mimesis (both MIT), and of nomquamgender (MIT) what at least five of its sources have, less
+every word of WordNet and of the English and Spanish frequencies of spacy-lookups-data (MIT) that is more often written
+small, less brands of drugs, eponyms and towns. words.txt says which of them are also words, and short.txt which given
+names are too short to stand for a person alone; nobody.txt holds who speaks and acts without a name, lettered.txt words
+that a single letter follows, as in hepatitis B, endings.txt how Nordic, Finnish, Slavic, Romanian, Greek and Georgian
+surnames end. Words are in lower case; streets.txt and towns.txt hold names as they
+are written, one in a line.
 """
 
 import re
+import unicodedata
 from functools import cache
 from importlib.resources import files
 
@@ -36,13 +42,32 @@ def _text(name: str) -> str:
 @cache
 def first_names() -> frozenset[str]:
     """Given names of either sex."""
-    return words_of("female") | words_of("male")
+    return words_of("female") | words_of("male") | words_of("given_world")
+
+
+@cache
+def surnames() -> frozenset[str]:
+    """Surnames of this and other countries."""
+    return words_of("last") | words_of("last_world")
+
+
+_STROKES = str.maketrans(
+    {"ø": "o", "đ": "d", "ð": "d", "ł": "l", "\u0131": "i", "þ": "th", "æ": "ae", "œ": "oe", "ß": "ss"}
+)
+
+
+def plainly(word: str) -> str:
+    """A word in small letters without its accents, as the lists of other countries have it."""
+    if word.isascii():
+        return word
+    bare = unicodedata.normalize("NFKD", word.translate(_STROKES))
+    return "".join(character for character in bare if not unicodedata.combining(character))
 
 
 @cache
 def names() -> frozenset[str]:
     """Given names and surnames."""
-    return first_names() | words_of("last")
+    return first_names() | surnames()
 
 
 @cache

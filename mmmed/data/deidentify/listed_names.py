@@ -14,8 +14,10 @@ UPPER = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĢĪİĶĹĽŁŃŅŇŐŒŔŘŚŞŠŢ
 TOKEN = rf"[{UPPER}][\w'\u2019`-]*"
 INITIAL = rf"[{UPPER}]\b\.?"
 JOINER = (
-    r"(?:de la|de las|de los|de|del|van|van der|van den|von|der|den|la|le|da|dos|das|di|bin|ibn|al|el|y|i|e|ter|zu|af)"
+    r"(?:de la|de las|de los|de|del|van|van der|van den|von|der|den|la|le|da|dos|das|di|bin|ibn|al|el|y|i|e|ter"
+    r"|ten|zu|af)"
 )
+SEQUENCE = rf"{TOKEN}(?:[ \t]+(?:{JOINER}[ \t]+)?(?:{TOKEN}\.?|{INITIAL})){{0,4}}"
 SMALL = re.compile(r"\b[a-zß-öø-ÿ][\w'\u2019-]*")
 CAPITAL = re.compile(rf"[{UPPER}](?<!\w.)[\w'\u2019`-]*")
 WORD = re.compile(r"[^\W\d_][\w'\u2019`-]*")
@@ -25,22 +27,29 @@ _RUN = re.compile(rf"[{UPPER}](?<![\w@.].)[\w'\u2019`-]*(?:[ \t]+(?:{JOINER}[ \t
 _LISTED_CAPITALS = re.compile(
     rf"(?P<last>[{UPPER}](?<!\w.)['\u2019\w-]+),[ \t]*(?P<first>[{UPPER}]['\u2019\w-]+)(?:[ \t]+[{UPPER}]\b\.?)?"
 )
+_SMALL_SERIES = re.compile(r"\b[^\W\d_]+(?:, [^\W\d_]+)+,? and [^\W\d_]+")
+_SMALL_INITIAL = re.compile(r" [a-z]\. [^\W\d_][\w-]+")
+_ENDINGS = lexicon.in_order("endings")
+_NO_SURNAMES = ("lesson", "coarsen", "worsen", "tarceva", "geneva", "whisky", "kiev")
 
 
 def find_listed_names(text: str) -> Iterator[Finding]:
     """Yield names that the lists know, whole or in part."""
     yield from _last_before_first(text)
+    may_be_foreign = not text.isascii() and not is_spanish(text)
     for run in _RUN.finditer(text):
         tokens = list(WORD.finditer(text, *run.span()))
-        yield from _foreign_names(text, tokens)
+        if len(tokens) > 1 or (may_be_foreign and tokens):
+            yield from _foreign_names(text, tokens, may_be_foreign=may_be_foreign)
         yield from _in_run(text, tokens)
+        yield from _by_ending(text, tokens)
     yield from _series(text)
     if text.islower():
         yield from _small_names(text)
 
 
 def _last_before_first(text: str) -> Iterator[Finding]:
-    first, clear, last = lexicon.first_names(), lexicon.clear_first_names(), lexicon.words_of("last")
+    first, clear, last = lexicon.first_names(), lexicon.clear_first_names(), lexicon.surnames()
     for match in _LISTED_CAPITALS.finditer(text):
         surname, given = match["last"].lower(), match["first"].lower()
         if given in clear and (surname in last or surname in first) and surname not in lexicon.STRUCTURE:
@@ -49,16 +58,17 @@ def _last_before_first(text: str) -> Iterator[Finding]:
 
 def _in_run(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
     """Yield given names, with the surnames after them, among words that begin with capitals."""
-    first, clear, last = lexicon.first_names(), lexicon.clear_first_names(), lexicon.words_of("last")
+    first, clear, last = lexicon.first_names(), lexicon.clear_first_names(), lexicon.surnames()
     words = lexicon.words_of("words")
     number = 0
     while number < len(tokens):
         token = tokens[number]
         lower = stem_of(token[0])
-        if lower not in first or lower in lexicon.STRUCTURE:
+        bare = lexicon.plainly(lower)
+        if (lower not in first and bare not in first) or lower in lexicon.STRUCTURE:
             number += 1
             continue
-        is_clear = lower in clear
+        is_clear = lower in clear or bare in clear
         stop = number + 1
         while (
             stop < len(tokens)
@@ -70,7 +80,7 @@ def _in_run(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
         if is_eponym(text, tokens[stop - 1].end(), surname or lower, alone=not surname):
             number = stop
             continue
-        known = len(surname) == 1 or surname in last or surname in first
+        known = len(surname) == 1 or lexicon.plainly(surname) in last or surname in first
         if (is_clear and (surname or not token[0].isupper() or len(token[0]) > 3)) or (
             surname and known and surname not in words
         ):
@@ -81,7 +91,7 @@ def _in_run(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
         number = stop
 
 
-def _foreign_names(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
+def _foreign_names(text: str, tokens: list[re.Match[str]], *, may_be_foreign: bool) -> Iterator[Finding]:
     """Yield names that no list has whole: with an initial in the middle, a known surname, or foreign letters."""
     stems = [stem_of(token[0]) for token in tokens]
     plain = lexicon.plain_words()
@@ -96,7 +106,7 @@ def _foreign_names(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
         return
     end = tokens[-1].end()
     known = stems[0] in lexicon.names() or (stems[-1] in lexicon.names() and len(stems[-1]) > 1)
-    foreign = not text.isascii() and not is_spanish(text) and any(not stem.isascii() for stem in stems)
+    foreign = may_be_foreign and any(not stem.isascii() for stem in stems)
     initialled = len(tokens) == 3 and len(stems[1]) == 1 and len(stems[2]) > 1
     # "Faina D. Yefremova", but not "Hepatitis B. Patient" or "Factor V Leiden".
     dotted = (
@@ -106,31 +116,66 @@ def _foreign_names(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
         and stems[0] not in lexicon.words_of("lettered")
     )
     if (
-        foreign or dotted or (known and (initialled or (len(tokens) > 1 and stems[-1] in lexicon.words_of("last"))))
+        foreign
+        or dotted
+        or (known and (initialled or (len(tokens) > 1 and lexicon.plainly(stems[-1]) in lexicon.surnames())))
     ) and not is_eponym(text, end, stems[-1], alone=len(tokens) == 1):
         yield Finding(tokens[0].start(), end, "name", "name, by its form")
 
 
+def _by_ending(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
+    """Yield surnames that only a surname's ending tells, with the names before them: "Ushurma Dratchev"."""
+    for number, token in enumerate(tokens):
+        stem = stem_of(token[0])
+        if len(stem) < 6 or not stem.endswith(_ENDINGS) or stem in _NO_SURNAMES or token[0].isupper():
+            continue
+        if stem in lexicon.plain_words() or is_eponym(text, token.end(), stem, alone=number == 0):
+            continue
+        first = number
+        while first > 0 and number - first < 2 and not _is_plain(tokens[first - 1][0]):
+            first -= 1
+        yield Finding(tokens[first].start(), token.end(), "name", "name, by its ending")
+
+
+def _is_plain(word: str) -> bool:
+    return len(word) > 1 and (stem_of(word) in lexicon.plain_words() or word.islower())
+
+
 def _series(text: str) -> Iterator[Finding]:
     """Yield the members of an enumeration of which half are known as names: "Romi, Erik and Amy"."""
+    may_be_foreign = not text.isascii() and not is_spanish(text)
     for match in _SERIES.finditer(text):
         members = [(word, stem_of(word[0])) for word in CAPITAL.finditer(text, *match.span())]
-        known = lexicon.clear_names()
-        if 2 * sum(stem in known for _, stem in members) >= len(members):
+        clear, known = lexicon.clear_names(), lexicon.names()
+        sure = sum(stem in clear or (may_be_foreign and not stem.isascii()) for _, stem in members)
+        # Names of which eponyms were made, and names that are words, count beside one that is sure, among three.
+        doubtful = sum(stem in known and stem not in lexicon.STRUCTURE for _, stem in members) if sure else 0
+        in_company = len(members) > 2 and doubtful + 1 >= len(members)
+        if 2 * sure >= len(members) or in_company:
             for word, stem in members:
-                if stem not in lexicon.plain_words() and not is_eponym(text, word.end(), stem, alone=False):
+                taken = stem not in lexicon.plain_words() or (stem in known and stem not in lexicon.STRUCTURE)
+                if taken and not is_eponym(text, word.end(), stem, alone=False):
                     yield Finding(word.start(), word.end(), "name", "name, in a series")
 
 
 def _small_names(text: str) -> Iterator[Finding]:
     """Yield given names, with a surname after them, in a text without capitals, as people type or dictate."""
+    for series in _SMALL_SERIES.finditer(text):
+        members = [
+            (word, lexicon.plainly(word[0])) for word in SMALL.finditer(text, *series.span()) if word[0] != "and"
+        ]
+        if 2 * sum(stem in lexicon.clear_first_names() for _, stem in members) > len(members):
+            yield from (Finding(word.start(), word.end(), "name", "name, in a series") for word, _ in members)
     words = list(SMALL.finditer(text))
     for word, following in zip_longest(words, words[1:]):
-        if stem_of(word[0]) in lexicon.clear_first_names():
+        if lexicon.plainly(stem_of(word[0])) in lexicon.clear_first_names():
             end = word.end()
-            if following is not None and following.start() == end + 1:
-                surname = stem_of(following[0])
-                if surname in lexicon.words_of("last") and surname not in lexicon.plain_words():
+            middle = _SMALL_INITIAL.match(text, end)
+            if middle is not None:
+                end = middle.end()
+            elif following is not None and following.start() == end + 1:
+                surname = lexicon.plainly(stem_of(following[0]))
+                if surname in lexicon.surnames() and surname not in lexicon.plain_words():
                     end = following.end()
             yield Finding(word.start(), end, "name", "name, listed, in small letters")
 
@@ -143,5 +188,5 @@ def _may_follow(word: str, *, strict: bool) -> bool:
     if word.islower():
         return False
     if strict:
-        return len(word) == 1 or lower in lexicon.words_of("last")
+        return len(word) == 1 or lexicon.plainly(lower) in lexicon.surnames()
     return True

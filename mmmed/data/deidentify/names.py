@@ -9,25 +9,19 @@ from collections.abc import Iterable, Iterator
 from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.entities import Finding
 from mmmed.data.deidentify.eponyms import is_eponym, stem_of
-from mmmed.data.deidentify.listed_names import CAPITAL, INITIAL, JOINER, SMALL, TOKEN, UPPER, WORD, find_listed_names
-from mmmed.data.deidentify.rules import around, labelled
+from mmmed.data.deidentify.listed_names import CAPITAL, INITIAL, SEQUENCE, SMALL, TOKEN, UPPER, WORD, find_listed_names
+from mmmed.data.deidentify.persons import RELATIVES, find_persons, find_speakers
+from mmmed.data.deidentify.rules import Window, around, labelled, near
 from mmmed.data.deidentify.spanish import is_spanish
 
-_REST = rf"(?:[ \t]+(?:{JOINER}[ \t]+)?(?:{TOKEN}\.?|{INITIAL})){{0,4}}"
-_SEQUENCE = rf"{TOKEN}{_REST}"
 # "LAST, FIRST M." after a label; elsewhere a comma parts two things.
-_LISTED = rf"{TOKEN}(?:[ \t]+{TOKEN})?,[ \t]*{TOKEN}(?:[ \t]+(?:{INITIAL}|{TOKEN}))?|{_SEQUENCE}"
+_LISTED = rf"{TOKEN}(?:[ \t]+{TOKEN})?,[ \t]*{TOKEN}(?:[ \t]+(?:{INITIAL}|{TOKEN}))?|{SEQUENCE}"
 
 _TITLES = (
     r"(?:Dr|Drs|Mr|Mrs|Ms|Miss|Mx|Prof|Professor|Doctor|Nurse|Dra|Sra|Srta|Doña|Dña|Fr|Rev|Sgt|Capt|Lt"
     r"|Col|Judge|Sister|Uncle|Aunt)"
 )
 _SPANISH_TITLES = r"(?:Dr|Dra|Dres|Sr|Sra|D|Dª|D\.ª|Dña|Don|Doña|Prof)"
-_RELATIVES = (
-    r"(?:wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|friend|neighbou?r|caregiver"
-    r"|guardian|girlfriend|boyfriend|fianc[ée]e?|aunt|uncle|cousin|niece|nephew|grandson|granddaughter"
-    r"|grandmother|grandfather)"
-)
 _DEGREES = (
     r"(?:M\.?D\.?|D\.?O\.?|R\.?N\.?|N\.?P\.?|P\.?A\.?(?:-C)?|Ph\.?D\.?|MBBS|FRCS|FACS|FRCR|DPM|DDS|LPN"
     r"|CRNA|MSN|BSN|APRN|DNP|PharmD)"
@@ -35,23 +29,38 @@ _DEGREES = (
 
 _BEFORE = rf"(?:(?:{_SPANISH_TITLES}|{_TITLES})\.?[ \t]+)?"
 _AROUND = {
-    "name, after a title": re.compile(rf"{_TITLES}\b\.?[ \t]+(?P<phi>(?:[{UPPER}]\.[ \t]*)?{_SEQUENCE}|[{UPPER}]\.)"),
+    "name, after a title": re.compile(rf"{_TITLES}\b\.?[ \t]+(?P<phi>(?:[{UPPER}]\.[ \t]*)?{SEQUENCE}|[{UPPER}]\.)"),
     "name, of a relative": re.compile(
-        rf"{_RELATIVES}(?:,| is| named|'s name is)?[ \t]+(?P<phi>{TOKEN}(?:[ \t]+{TOKEN})?)"
+        rf"{RELATIVES}(?:,| is| named|'s name(?: is)?)?[ \t]+(?P<phi>{TOKEN}(?:[ \t]+{TOKEN})?)"
     ),
-    "name, of the patient": re.compile(rf"[Pp](?:atient|t)(?:'s name(?: is)?|,| name)?[ \t]+(?P<phi>{_SEQUENCE})"),
+    "name, of the patient": re.compile(rf"[Pp](?:atient|t)(?:'s name(?: is)?|,| name)?[ \t]+(?P<phi>{SEQUENCE})"),
 }
 _DEGREE = re.compile(rf",?[ \t]{_DEGREES}(?!\w)")
 _WITH_DEGREE = re.compile(rf"(?P<phi>\b{TOKEN}(?:[ \t]+(?:{TOKEN}|{INITIAL})){{1,3}}),?[ \t]+{_DEGREES}(?!\w)")
 _INTRODUCED = re.compile(
     rf"\b(?i:name is|name's|named|called|known as|i am|i'm|this is|goes by|nicknamed|se llama|me llamo|under the name)"
-    rf"[ \t]+(?P<phi>{_SEQUENCE})"
+    rf"[ \t]+(?P<phi>{SEQUENCE})"
 )
 _NAME_IS = re.compile(
     r"\b(?i:my|maiden|last|first|middle|full|her|his|patient's) (?i:name) (?:is|was) (?P<phi>[^\W\d_]+)"
 )
-_NAME_ASKED = re.compile(rf"\b[Nn]ame\?[ \t\n]+(?:[A-Z]\w+:[ \t]*)?(?P<phi>{_SEQUENCE})")
-_INTRODUCTIONS = ("name", "call", "known as", "i am", "i'm", "this is", "goes by", "llam")
+_NAME_ASKED = re.compile(rf"\b[Nn]ame\?[ \t\n]+(?:[A-Z]\w+:[ \t]*)?(?P<phi>{SEQUENCE})")
+_INTRODUCTIONS = (
+    "name is",
+    "name's",
+    "named",
+    "called",
+    "known as",
+    "i am",
+    "i'm",
+    "this is",
+    "goes by",
+    "se llama",
+    "me llamo",
+    "under the name",
+)
+_NAMES_TOLD = ("name is", "name was", "name?")
+_MONTH_NAMES = ("jan", "april", "may", "june", "august")
 _PARTICLES = ("de", "del", "la", "van", "von", "di", "da", "le", "el", "al", "ten", "ter")
 _NOT_SAID = ("unknown", "not", "withheld", "unavailable", "the", "a", "missing", "redacted", "listed", "on", "in")
 _BY = re.compile(rf"(?:[Bb]y|por|[Ss]ignature|/s/|[Ss]igned)[ \t]*:?[ \t]*{_BEFORE}(?P<phi>{_LISTED})")
@@ -63,6 +72,7 @@ _DONE = re.compile(
     re.IGNORECASE,
 )
 _AFTER_LABEL = re.compile(rf"{_BEFORE}(?P<phi>(?:[{UPPER}]\.[ \t]*a?[ \t]*)?(?:{_LISTED}))")
+_SMALL_FIELD = re.compile(r"(?P<phi>[^\W\d_]+(?:[ \t]+[^\W\d_]+\.?){0,2})(?=[ \t]*(?:\n|$))")
 # After these stands a name and nothing else.
 _SURE_LABELS = tuple(
     label.replace("-", " ")
@@ -111,7 +121,7 @@ _LOOSE_LABELS = (
     "consultant",
 )
 _SPANISH = {
-    "name, after a Spanish title": re.compile(rf"\b{_SPANISH_TITLES}(?:\.|(?<=[aª])\b)[ \t]*(?P<phi>{_SEQUENCE})"),
+    "name, after a Spanish title": re.compile(rf"\b{_SPANISH_TITLES}(?:\.|(?<=[aª])\b)[ \t]*(?P<phi>{SEQUENCE})"),
 }
 _TRUSTED = ("name, after a title", "name, after a Spanish title", "name, with a degree")
 
@@ -123,9 +133,12 @@ def find_names(text: str) -> Iterator[Finding]:
         for match in pattern.finditer(text):
             yield from _trimmed(text, *match.span("phi"), rule=name, trusted=name in _TRUSTED)
     lowered = text.lower()
-    if any(word in lowered for word in _INTRODUCTIONS):
-        for match in _INTRODUCED.finditer(text):
+    # A few capitals are longer in small letters; then places do not agree.
+    whole = [] if len(lowered) == len(text) else [Window(0, len(text))]
+    for window in whole or near(_INTRODUCTIONS, lowered, before=16, after=160):
+        for match in _INTRODUCED.finditer(text, *window):
             yield from _trimmed(text, *match.span("phi"), rule="name, introduced", trusted=False)
+    if any(word in lowered for word in _NAMES_TOLD):
         for match in (*_NAME_IS.finditer(text), *_NAME_ASKED.finditer(text)):
             if match["phi"].lower() not in _NOT_SAID:
                 yield from _trimmed(text, *match.span("phi"), rule="name, introduced", trusted=True)
@@ -137,6 +150,10 @@ def find_names(text: str) -> Iterator[Finding]:
         if signed:
             yield from _trimmed(text, *match.span("phi"), rule="name, signed by", trusted=False)
     yield from _labelled_names(text)
+    if not is_spanish(text):
+        for span in find_persons(text):
+            yield from _trimmed(text, span.start, span.end, rule=span.rule, trusted=True)
+        yield from (Finding(one.start, one.end, "name", one.rule) for one in find_speakers(text))
     yield from find_listed_names(text)
 
 
@@ -145,6 +162,8 @@ def _labelled_names(text: str) -> Iterator[Finding]:
         sure = field.label.endswith(_SURE_LABELS)
         if not sure and not field.label.endswith(_LOOSE_LABELS):
             continue
+        if sure and text.islower() and (small := _SMALL_FIELD.match(text, field.start)):
+            yield Finding(*small.span("phi"), "name", "name, labelled")
         match = _AFTER_LABEL.match(text, field.start)
         if match is not None:
             listed = "," in match["phi"] or " " in match["phi"].strip()
@@ -160,15 +179,32 @@ def repeated(text: str, names: Iterable[Finding], *, listed: str = "") -> Iterat
         listed: The text they were found in, where that is another one.
     """
     parts = name_parts(listed or text, names)
-    if parts:
+    if text.islower():
+        yield from _repeated_small(text, _small_parts(listed or text, names))
+    if any(part in text for part in parts):
         # What also stands in small letters is a word here, whatever it is elsewhere.
         parts -= set(SMALL.findall(text))
     if not parts:
         return
-    for word in CAPITAL.finditer(text):
-        stem = stem_of(word[0])
-        found = stem in parts or any(part in parts for part in stem.split("-"))
-        if found and not is_eponym(text, word.end(), stem, alone=False):
+    lowered = text.lower()
+    whole = [] if len(lowered) == len(text) else [Window(0, len(text))]
+    for window in whole or near(parts, lowered, before=40, after=48):
+        for word in CAPITAL.finditer(text, *window):
+            stem = stem_of(word[0])
+            found = stem in parts or ("-" in stem and any(part in parts for part in stem.split("-")))
+            if found and not is_eponym(text, word.end(), stem, alone=False):
+                yield Finding(word.start(), word.end(), "name", "name, found elsewhere")
+
+
+def _small_parts(text: str, names: Iterable[Finding]) -> set[str]:
+    words = (word[0].lower() for one in names for word in WORD.finditer(text, one.start, one.end))
+    return {word for word in words if len(word) > 3} - lexicon.plain_words()
+
+
+def _repeated_small(text: str, parts: set[str]) -> Iterator[Finding]:
+    """Yield the same for a text without capitals, in which only what is no word is looked for."""
+    for word in SMALL.finditer(text):
+        if stem_of(word[0]) in parts:
             yield Finding(word.start(), word.end(), "name", "name, found elsewhere")
 
 
@@ -194,12 +230,14 @@ def _trimmed(text: str, start: int, end: int, *, rule: str, trusted: bool) -> It
         lower = stem_of(word[0])
         is_joiner = (number > 0 and word[0][0].islower()) or (trusted and number == 0 and lower in _PARTICLES)
         is_initial = len(lower) == 1 and word[0].isupper() and (number > 0 or trusted)
-        is_surname = trusted and number < 2 and lower in lexicon.words_of("last")
-        if lower in lexicon.STRUCTURE and not (is_joiner or is_initial or is_surname):
+        is_surname = trusted and number < 2 and lower in lexicon.surnames()
+        # "Jan Jílek" is no month.
+        is_given = trusted and number == 0 and len(words) > 1 and lower in _MONTH_NAMES
+        if lower in lexicon.STRUCTURE and not (is_joiner or is_initial or is_surname or is_given):
             break
         if not trusted and number == 0 and not _begins_a_name(lower, words[1:2]):
             break
-        if number > 1 and lower in lexicon.words_of("words") and lower not in lexicon.words_of("last"):
+        if number > 1 and lower in lexicon.words_of("words") and lower not in lexicon.surnames():
             break
         if not trusted and is_eponym(text, word.end(), lower, alone=False):
             break
@@ -217,7 +255,7 @@ def _trimmed(text: str, start: int, end: int, *, rule: str, trusted: bool) -> It
 
 
 def _begins_a_name(lower: str, following: list[re.Match[str]]) -> bool:
-    if lower in lexicon.clear_first_names():
+    if lexicon.plainly(lower) in lexicon.clear_first_names():
         return True
     known = lexicon.names()
     if lower in lexicon.words_of("words"):

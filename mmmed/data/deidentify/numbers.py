@@ -24,6 +24,7 @@ _NET = (
         "email",
         r"(?P<phi>[\w.+%-]+@(?:[A-Za-z][\w-]*(?:\.[\w-]+)*|[\w-]+(?:\.[\w-]+)+| [\w-]+(?:\.[\w-]+)+))",
         flags=0,
+        needs="@",
     ),
     rule(
         "email, spelt out",
@@ -184,8 +185,8 @@ def digit_windows(text: str) -> tuple[Window, ...]:
 
 def find_contacts(text: str) -> Iterator[Finding]:
     """Yield phones, faxes, and addresses of mail and net."""
-    if _NETLIKE.search(text):
-        yield from apply(_NET, text)
+    # Mail addresses have at most 254 characters (RFC 5321), and the net's are looked for as far.
+    yield from apply(_NET, text, around(_NETLIKE, text, before=256, after=256))
     windows = digit_windows(text)
     if _GROUPS.search(text):
         windows = (*around(_GROUPS, text, before=8, after=40), *windows)

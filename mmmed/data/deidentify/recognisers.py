@@ -107,6 +107,19 @@ def engine(mode: Mode) -> AnalyzerEngine:
 
 
 def analyse(text: str, mode: Mode) -> Iterator[Finding]:
-    """Yield what the recognisers find in one text."""
-    for result in engine(mode).analyze(text, language=LANGUAGE, entities=_KINDS):
-        yield as_finding(result)
+    """Yield what the recognisers find in one text.
+
+    Rules are asked one by one: what the engine adds for a model takes them a tenth of the time and drops only findings
+    that lie within others of their kind. The model is asked about what the rules have left.
+    """
+    analyser = engine(mode)
+    rules = [one for one in analyser.registry.recognizers if isinstance(one, RuleRecogniser)]
+    found = [finding for recogniser in rules for finding in recogniser.find(text)]
+    yield from found
+    if mode == "model":
+        from mmmed.data.deidentify.language_model import SmallModel
+
+        artifacts = cast(SmallModel, analyser.nlp_engine).read(text, found)
+        for recogniser in analyser.registry.recognizers:
+            if not isinstance(recogniser, RuleRecogniser):
+                yield from map(as_finding, recogniser.analyze(text, _KINDS, artifacts))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from mmmed.data.deidentify.entities import Finding, Kind
@@ -57,8 +58,27 @@ def around(pattern: re.Pattern[str], text: str, *, before: int, after: int) -> l
     return windows
 
 
+def near(words: Iterable[str], text: str, *, before: int, after: int) -> list[Window]:
+    """Stretches about every place where one of some words stands: many times faster than a pattern of them all."""
+    places: list[int] = []
+    for word in words:
+        place = text.find(word)
+        while place >= 0:
+            places.append(place)
+            place = text.find(word, place + 1)
+    windows: list[Window] = []
+    for place in sorted(places):
+        start, end = max(0, place - before), min(len(text), place + after)
+        if windows and start <= windows[-1].end:
+            windows[-1] = Window(windows[-1].start, max(end, windows[-1].end))
+        else:
+            windows.append(Window(start, end))
+    return windows
+
+
 _VALUE_AFTER_LABEL = re.compile(r"[:=][ \t]*(?=[^\s:=])")
-_LABEL = re.compile(r"[^\W\d_][^\n:=.;,()]*$")
+_ENDS_LABEL = re.compile(r"[\n:=.;,()]")
+_LETTER = re.compile(r"[^\W\d_]")
 
 
 class Labelled(NamedTuple):
@@ -68,9 +88,15 @@ class Labelled(NamedTuple):
     start: int
 
 
-def labelled(text: str) -> Iterator[Labelled]:
-    """Yield where a form gives values: ``Home phone: …``."""
+@lru_cache(maxsize=8)
+def labelled(text: str) -> tuple[Labelled, ...]:
+    """Where a form gives values: ``Home phone: …``."""
+    return tuple(_labelled(text))
+
+
+def _labelled(text: str) -> Iterator[Labelled]:
     for match in _VALUE_AFTER_LABEL.finditer(text):
-        label = _LABEL.search(text, max(0, match.start() - 40), match.start())
-        if label is not None:
-            yield Labelled(label[0].strip().lower(), match.end())
+        before = _ENDS_LABEL.split(text[max(0, match.start() - 40) : match.start()])[-1]
+        first = _LETTER.search(before)
+        if first is not None:
+            yield Labelled(before[first.start() :].strip().lower(), match.end())
