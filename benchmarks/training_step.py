@@ -189,13 +189,13 @@ def time_row(folder: Path, claim: str, precision: str, pairs: int) -> Claim:
     their = theirs(folder, claim, precision, padded)
     apart = compare(our, their)
     our.run(), their.run()  # to warm up
-    mine = "in the peer's precision" if precision == "float32" or has_bfloat16() else "in float32"
+    mine = "" if precision == "float32" or has_bfloat16() else "; mmmed in float32"
     what = {
-        "align": f"align, {CAPTIONS} films with one report each, features kept, as in every epoch but one",
-        "instruct": f"instruct, {QUESTIONS} questions about one film, projector and language model learn",
+        "align": f"align, {CAPTIONS} films with a report each, features kept",
+        "instruct": f"instruct, {QUESTIONS} questions about one film",
     }[claim]
     return in_turns(
-        f"{what}; mmmed {mine}",
+        f"{what}{mine}",
         peer=PEERS[precision],
         theirs=their.run,
         ours=our.run,
@@ -226,7 +226,7 @@ def memory_row(folder: Path) -> Claim:
         peaks.append(float(done.stdout.split()[-1]))
     ratio = round(peaks[0] / peaks[1], 3)
     return Claim(
-        claim=f"peak memory of the instruct step, {QUESTIONS} questions about one film, above the loaded model",
+        claim=f"memory of instruct above the loaded model, {QUESTIONS} questions about one film",
         peer=PEERS["float32"],
         ratio=ratio,
         low=ratio,
