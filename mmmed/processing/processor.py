@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,6 +67,17 @@ class ModelInput:
         return len(self.known.keys) if self.known is not None else len(self.pixels)
 
 
+class _Sequence(NamedTuple):
+    """Token ids and, for each, whether it is supervised (T,); images are runs of ids."""
+
+    ids: Tensor
+    supervised: Tensor
+
+
+_REMEMBERED = 4096
+"""Conversations whose tokens are kept in memory, a few kilobytes each."""
+
+
 class Processor:
     """Makes model inputs; it belongs to a model and travels with its checkpoint.
 
@@ -96,6 +107,7 @@ class Processor:
         self.tokens_per_image = tokens_per_image
         self.max_length = max_length
         self.system = system
+        self._known: dict[tuple[str | None, tuple[Turn, ...]], _Sequence] = {}
 
     @property
     def image_id(self) -> int:
@@ -111,15 +123,14 @@ class Processor:
             RecordError: Nothing in the example is supervised, it begins with an answer, or it is too long.
         """
         example = self._visible(example)
-        tokens = self._conversation(example)
-        if not any(tokens.supervised):
+        sequence = self._learned(example)
+        if not bool(sequence.supervised.any()):
             raise RecordError(f"{example.source}:{example.id}: no token is supervised; give it an assistant turn")
-        made = self._assemble(example, tokens.ids, tokens.supervised, pixels=pixels)
+        made = self._assemble(example, sequence, pixels=pixels)
         worse = with_rejected(example)
         if worse is None:
             return made
-        other = self._conversation(worse)
-        return replace(made, rejected=self._assemble(worse, other.ids, other.supervised, pixels=made.pixels))
+        return replace(made, rejected=self._assemble(worse, self._learned(worse), pixels=made.pixels))
 
     def supervised_ids(self, example: Example) -> list[int]:
         """Token ids that `training` supervises, without touching the images."""
@@ -161,7 +172,7 @@ class Processor:
         """
         example = self._visible(example)
         ids = self.prompt.before_answer(self._asked(example))
-        return self._assemble(example, ids, [False] * len(ids), pixels=pixels)
+        return self._assemble(example, self._sequence(ids, [False] * len(ids)), pixels=pixels)
 
     def answer_ids(self, example: Example, answer: str) -> list[int]:
         """Token ids of one possible answer to `question(example)`."""
@@ -209,21 +220,35 @@ class Processor:
             raise RecordError(f"{example.source}:{example.id}: no question to answer; end it with a user turn")
         return turns
 
-    def _assemble(
-        self, example: Example, ids: list[int], supervised: list[bool], *, pixels: Tensor | None = None
-    ) -> ModelInput:
+    def _learned(self, example: Example) -> _Sequence:
+        """What is said in an example, tokenised once for all epochs and films of which the same is said."""
+        key = (self.system, example.turns)
+        found = self._known.get(key)
+        if found is None:
+            tokens = self._conversation(example)
+            if len(self._known) >= _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            found = self._known[key] = self._sequence(tokens.ids, tokens.supervised)
+        return found
+
+    def _sequence(self, ids: list[int], supervised: list[bool]) -> _Sequence:
         tokens = torch.tensor(ids)
         repeats = torch.where(tokens == self.image_id, self.tokens_per_image, 1)
-        tokens, mask = tokens.repeat_interleave(repeats), torch.tensor(supervised).repeat_interleave(repeats)
-        if len(tokens) > self.max_length:
+        return _Sequence(tokens.repeat_interleave(repeats), torch.tensor(supervised).repeat_interleave(repeats))
+
+    def _assemble(self, example: Example, sequence: _Sequence, *, pixels: Tensor | None = None) -> ModelInput:
+        length = len(sequence.ids)
+        if length > self.max_length:
             raise RecordError(
-                f"{example.source}:{example.id}: {len(tokens)} tokens, more than max_length {self.max_length}; "
+                f"{example.source}:{example.id}: {length} tokens, more than max_length {self.max_length}; "
                 "shorten the text or raise max_length"
             )
         if pixels is None:
             pixels = self.pixels(example.images)
         pictures = tuple(image.name for image in example.images)
-        return ModelInput(f"{example.source}:{example.id}", tokens, mask, pixels, pictures=pictures)
+        return ModelInput(
+            f"{example.source}:{example.id}", sequence.ids, sequence.supervised, pixels, pictures=pictures
+        )
 
 
 def without_images(example: Example) -> Example:
