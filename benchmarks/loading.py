@@ -1,6 +1,6 @@
 """How fast examples are loaded, from the source and from shards, against what a training step needs; and a million.
 
-    python benchmarks/loading.py speed [folder of the data sets] [rounds]
+    python benchmarks/loading.py speed [folder of the data sets] [rounds] [phantom] [nih_cxr] [vqa_rad]
     python benchmarks/loading.py million [examples]
 
 `speed` decodes, transforms and tokenises with the quickstart's model, with 0, 1 and 2 workers, and times the steps of
@@ -59,7 +59,7 @@ VISION = (
 SIZE = 256
 BAR = 4.0
 EXAMPLES = 64
-STEPS = 5
+SOURCES = ("phantom", "nih_cxr", "vqa_rad")
 ROUNDS = 3
 EPOCHS = 3
 
@@ -81,32 +81,34 @@ class Taken:
         yield from self._examples
 
 
-def speed(shared: Path, rounds: int) -> None:
+def speed(shared: Path, rounds: int, names: Sequence[str] = SOURCES) -> None:
     """Write the rows of `speed`."""
     with tempfile.TemporaryDirectory() as folder:
         model = vision_language_model(Path(folder) / "features")
         processor = processor_of(model)
         phantoms = Taken(PhantomSource(64, cache=f"{folder}/phantoms"), EXAMPLES)
         needs = {
-            "align": need(model, processor, VocabularyLoss(), list(phantoms.records())[:32], learns="projector"),
-            "instruct": need(model, processor, AnswerLoss(), list(phantoms.records())[:4], learns=""),
+            "align": need(
+                model, processor, VocabularyLoss(), list(phantoms.records())[:32], learns="projector", steps=5
+            ),
+            "instruct": need(model, processor, AnswerLoss(), list(phantoms.records())[:4], learns="", steps=rounds),
         }
         print(needs, "are taken by a step for an example", flush=True)
-        sources = {
-            "phantom": phantoms,
-            "nih_cxr": Taken(NihCxr(str(shared / "02_cxr_nih_labels")), EXAMPLES),
-            "vqa_rad": Taken(VqaRad(str(shared / "04_vqa_rad")), EXAMPLES),
+        made = {
+            "phantom": lambda: phantoms,
+            "nih_cxr": lambda: Taken(NihCxr(str(shared / "02_cxr_nih_labels")), EXAMPLES),
+            "vqa_rad": lambda: Taken(VqaRad(str(shared / "04_vqa_rad")), EXAMPLES),
         }
         vision = model.vision
         assert isinstance(vision, FrozenFeatures)
         kept = KeptPictures(vision.store("32-true"), processor)
-        for name, source in sources.items():
-            for kind, made in kinds(source, Path(folder) / name).items():
-                keep_all(made, kept, vision)
-                equal = difference(model, processor, kept, made)
+        for name in names:
+            for kind, source in kinds(made[name](), Path(folder) / name).items():
+                keep_all(source, kept, vision)
+                equal = difference(model, processor, kept, source)
                 for workers in (0, 1, 2):
                     taken = {
-                        what: [loading(made, processor, workers=workers, kept=looks) for _ in range(rounds)]
+                        what: [loading(source, processor, workers=workers, kept=looks) for _ in range(rounds)]
                         for what, looks in (("pictures", None), ("kept features", kept))
                     }
                     write("loading", rows(name, kind, workers, taken, needs, equal=equal))
@@ -180,7 +182,13 @@ def processor_seconds() -> float:
 
 
 def need(
-    model: VisionLanguageModel, processor: Processor, objective: Objective, examples: Sequence[Example], *, learns: str
+    model: VisionLanguageModel,
+    processor: Processor,
+    objective: Objective,
+    examples: Sequence[Example],
+    *,
+    learns: str,
+    steps: int,
 ) -> Seconds:
     """What training takes for an example; `learns` names the one part that does, or nothing for all."""
     objective.prepare(processor, examples)
@@ -197,7 +205,7 @@ def need(
         optimizer.step()
         optimizer.zero_grad()
 
-    taken = [timed(step) for _ in range(STEPS + 2)][2:]
+    taken = [timed(step) for _ in range(steps + 1)][1:]
     return Seconds(
         statistics.median(one.wall for one in taken) / len(examples),
         statistics.median(one.processor for one in taken) / len(examples),
@@ -382,7 +390,9 @@ def resident() -> int:
 if __name__ == "__main__":
     command, *rest = sys.argv[1:] or ["speed"]
     if command == "speed":
-        speed(Path(rest[0] if rest else "../shared/data"), int(rest[1]) if len(rest) > 1 else ROUNDS)
+        speed(
+            Path(rest[0] if rest else "../shared/data"), int(rest[1]) if len(rest) > 1 else ROUNDS, rest[2:] or SOURCES
+        )
     elif command == "million":
         million(int(rest[0]) if rest else 1_000_000)
     else:

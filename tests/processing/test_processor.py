@@ -9,6 +9,7 @@ import torch
 from mmmed.errors import RecordError
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
+from mmmed.processing.prompt import ChatPrompt
 from mmmed.records import Example, Turn
 
 TOKENS_PER_IMAGE = 16
@@ -39,6 +40,28 @@ def test_what_is_supervised_is_the_answer_and_its_stop(processor: Processor, exa
         ids = made.ids[made.supervised].tolist()
         assert processor.prompt.tokenizer.decode(ids) == f"{example.reference}<|im_end|>"
         assert processor.supervised_ids(example) == ids
+
+
+def test_what_is_said_is_tokenised_once_and_remembered_only_so_long(
+    processor: Processor, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    conversation = ChatPrompt.conversation
+    monkeypatch.setattr(
+        ChatPrompt, "conversation", lambda self, turns: [said.append(turns[-1].text), conversation(self, turns)][1]
+    )
+    monkeypatch.setattr("mmmed.processing.processor._REMEMBERED", 2)
+    first, second, third = examples[0], examples[1], examples[-1]
+    made = [processor.training(one) for one in (first, second, first, second)]
+    assert said == [first.reference, second.reference]
+    assert torch.equal(made[0].ids, made[2].ids)
+    assert torch.equal(made[1].supervised, made[3].supervised)
+    processor.training(third)
+    again = processor.training(first)
+    assert said == [one.reference for one in (first, second, third, first)]
+    assert torch.equal(again.ids, made[0].ids)
+    processor.system = "You look at films."
+    assert len(processor.training(first).ids) > len(again.ids)
 
 
 def test_question_and_answer_are_the_beginning_of_what_is_trained(
