@@ -265,7 +265,7 @@ def million(count: int) -> None:
         made = prepare_source(Synthetic(count), Path(folder) / "prepared", recipe=Recipe(privacy=None))
         prepared = time.perf_counter() - start
         words = [sys.executable, __file__, "open", str(made.folder)]
-        told = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        told = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
     slower = told["seconds_at_the_start"] / told["seconds_at_the_end"]
     ratio = round(slower, 2)
     write(
@@ -309,10 +309,11 @@ class Synthetic:
         """Yield them; one film in fifty is for validation."""
         for number in range(self.count):
             film, question = divmod(number, 8)
+            answer = "yes" if film % 2 else "no"  # alike for a film, so that not all conversations say both
             yield Example(
                 id=str(number),
                 patient=f"p{film}",
-                turns=(Turn("user", f"<image>\nIs there finding {question}?"), Turn("assistant", "yes")),
+                turns=(Turn("user", f"<image>\nIs there finding {question}?"), Turn("assistant", answer)),
                 images=(Tiny(film),),
                 options=("yes", "no"),
                 topic=f"finding {question}",
