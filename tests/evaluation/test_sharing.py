@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -10,25 +11,34 @@ from mmmed.errors import ConfigError, DataError
 from mmmed.evaluation.blocks import WHOLE, Share
 from mmmed.evaluation.sharing import in_processes, launched_share
 
+# The other processes import what they do by its name.
+WORK = """
+from mmmed.errors import DataError
 
-def note(folder: Path, share: Share) -> None:
-    """Leave a file with the number of the share."""
+
+def note(folder, share):
     (folder / str(share.number)).write_text(str(share.of))
 
 
-def fail(folder: Path, share: Share) -> None:
-    """Fail in all processes but the first."""
+def fail(folder, share):
     if share.number:
         raise DataError("no such thing")
+"""
 
 
-def test_each_share_is_done_once_and_a_failure_is_told(tmp_path: Path) -> None:
-    in_processes(note, tmp_path, processes=2)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "2", "1": "2"}
+@pytest.mark.slow
+def test_each_share_is_done_once_and_a_failure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work_of_shares.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    work = importlib.import_module("work_of_shares")
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    in_processes(work.note, folder, processes=2)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"0": "2", "1": "2"}
     with pytest.raises(DataError, match="process 1 of 2 ended with code 2; what was answered is kept"):
-        in_processes(fail, tmp_path, processes=2)
+        in_processes(work.fail, folder, processes=2)
     with pytest.raises(ConfigError, match="processes is 0; expected 1 or more"):
-        in_processes(note, tmp_path, processes=0)
+        in_processes(work.note, folder, processes=0)
 
 
 def test_the_launcher_says_which_share_a_process_has(monkeypatch: pytest.MonkeyPatch) -> None:
