@@ -1,4 +1,4 @@
-"""Part of a source, as a source: what is short enough, or one published split drawn anew."""
+"""A source of another source: what is short enough, one published split drawn anew, or a question put otherwise."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -77,3 +77,37 @@ class Redrawn:
                 yield record
             elif record.split == self.split:
                 yield replace(record, split=assign(record.patient, seed=self.seed, fractions=self.fractions))
+
+
+class Reworded:
+    """Puts the last question of each record as a task puts it, so that what is learned is what is asked.
+
+    Args:
+        source: What is read.
+        prompt: The user's words, with `{question}` where the source's own stand.
+
+    Raises:
+        ConfigError: The prompt has no place for the question.
+    """
+
+    def __init__(self, source: Source, *, prompt: str) -> None:
+        if "{question}" not in prompt:
+            raise ConfigError(f"reworded: prompt is {prompt!r}; expected {{question}} in it")
+        self.source = source
+        self.name = source.name
+        self.prompt = prompt
+
+    def prepare(self) -> None:
+        """Make what the other source needs."""
+        self.source.prepare()
+
+    def records(self) -> Iterator[Example | Quarantined]:
+        """Yield the records in the order of the source."""
+        for record in self.source.records():
+            if isinstance(record, Quarantined):
+                yield record
+                continue
+            turns = list(record.turns)
+            place = max(index for index, turn in enumerate(turns) if turn.speaker == "user")
+            turns[place] = replace(turns[place], text=self.prompt.replace("{question}", turns[place].text))
+            yield replace(record, turns=tuple(turns))

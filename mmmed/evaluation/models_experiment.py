@@ -80,7 +80,7 @@ class Contamination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelsOutcome:
-    """What a run found; `perplexity` is by arm and seed, as each run's last stage left it."""
+    """What a run found; `perplexity` is by arm and seed."""
 
     rows: Sequence[Row]
     contamination: Sequence[Contamination]
@@ -276,9 +276,21 @@ def _training_sources(listed: Sequence[Any]) -> list[Source]:
 
 
 def _perplexity(trained: Mapping[tuple[str, int], Path]) -> dict[str, dict[int, dict[str, dict[str, float]]]]:
+    """Before the first stage of an arm and after its last, where both measured."""
     found: dict[str, dict[int, dict[str, dict[str, float]]]] = {}
-    for (name, seed), folder in trained.items():
-        file = folder.parent / PERPLEXITY
-        if file.is_file():
-            found.setdefault(name, {})[seed] = json.loads(file.read_text(encoding="utf-8"))
+    for (name, seed), model in trained.items():
+        files = [folder / PERPLEXITY for folder in sorted(model.parents[1].glob("*_*/"), key=_number)]
+        kept = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+        if kept:
+            before, after = kept[0]["before"], kept[-1]["after"]
+            shared = [text for text in after if text in before]
+            found.setdefault(name, {})[seed] = {
+                "before": {text: before[text] for text in shared},
+                "after": {text: after[text] for text in shared},
+                "rise": {text: after[text] / before[text] - 1 for text in shared},
+            }
     return found
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.partition("_")[0])

@@ -57,7 +57,7 @@ class Perplexity(Callback):
                 found = read([source], "validation").examples
                 self._examples[name] = found[:: -(-len(found) // self.limit)]
 
-    def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._before = self._measure(trainer, pl_module)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mmmed.data.selection import LengthLimit, Redrawn
+from mmmed.data.selection import LengthLimit, Redrawn, Reworded
 from mmmed.data.splits import Fractions
 from mmmed.errors import ConfigError
 from mmmed.records import Example, Quarantined, Split, Turn
@@ -44,8 +44,16 @@ def test_one_split_is_drawn_anew_by_patient_and_the_others_stay_out() -> None:
     assert len({(one.patient, one.split) for one in found}) == 30
 
 
+def test_a_question_is_put_as_a_task_puts_it() -> None:
+    (found,) = Reworded(Listed(example(0, "train")), prompt="{question}\nAnswer:").records()
+    assert isinstance(found, Example)
+    assert found.turns == (Turn("user", "Why? \nAnswer:"), Turn("assistant", "So."))
+
+
 def test_what_cannot_be_meant_is_refused() -> None:
     with pytest.raises(ConfigError, match="length limit is 0"):
         LengthLimit(Listed(), characters=0)
     with pytest.raises(ConfigError, match="split is 'dev'"):
         Redrawn(Listed(), split="dev")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"expected \{question\}"):
+        Reworded(Listed(), prompt="Answer:")

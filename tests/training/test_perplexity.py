@@ -61,7 +61,7 @@ def test_what_it_was_before_and_after_is_kept_and_modes_come_back(
     trainer = SimpleNamespace(loggers=[logger], global_step=3, default_root_dir=str(tmp_path), is_global_zero=True)
     callback = Perplexity({"medical": Listed(), "general": Listed()}, limit=2)
     callback.setup(trainer, stage, "fit")  # type: ignore[arg-type]
-    callback.on_fit_start(trainer, stage)  # type: ignore[arg-type]
+    callback.on_train_start(trainer, stage)  # type: ignore[arg-type]
     with torch.no_grad():
         for one in model.parameters():
             one.mul_(0.5)
