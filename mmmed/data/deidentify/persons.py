@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.eponyms import stem_of
-from mmmed.data.deidentify.listed_names import INITIAL, SEQUENCE, TOKEN, UPPER
+from mmmed.data.deidentify.listed_names import INITIAL, JOINER, SEQUENCE, TOKEN, UPPER
 from mmmed.data.deidentify.rules import near
 
 RELATIVES = (
@@ -29,7 +29,7 @@ _TRADES = (
     r"|[Mm]eet with|features|featuring|sung by|written by|not by)"
 )
 _BARE = rf"[{UPPER}][\w-]+"
-_WHOLE = rf"{TOKEN}(?:[ \t]+(?:{INITIAL}[ \t]+)?{TOKEN})"
+_WHOLE = rf"{TOKEN}(?:[ \t]+(?:{JOINER}[ \t]+|{INITIAL}[ \t]+)?{TOKEN})"
 
 
 class Habit(NamedTuple):
@@ -210,7 +210,7 @@ _HABITS = (
 )
 _ADDRESSED = re.compile(rf",[ \t]+(?P<phi>{TOKEN})[!?](?!\w)")
 _OVER_ADDRESS = re.compile(
-    rf"^[>? \t]*(?P<phi>{_WHOLE}+)[ \t]*\n(?:[^\n]{{0,60}}\n){{0,2}}[>? \t]*\d+[ \t]+[^\W\d]",
+    rf"^[>? \t]*(?P<phi>{_WHOLE}+)[ \t]*\n(?:[^\n]{{0,60}}\n){{0,2}}[>? \t]*\d+[ \t]+\w",
     re.MULTILINE,
 )
 _SPEAKER = re.compile(rf"^(?P<phi>{TOKEN}):", re.MULTILINE)
