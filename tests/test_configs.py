@@ -24,6 +24,7 @@ from mmmed.evaluation.task import load_task
 from mmmed.evaluation.text_classifier import load_reading_arm
 from mmmed.evaluation.zero_shot import load_zero_shot
 from mmmed.records import Example
+from mmmed.safety.audit import load_suite
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -38,6 +39,7 @@ TASKS = sorted((CONFIGS / "task").glob("*.yaml"))
 BASELINES = sorted((CONFIGS / "baseline").glob("*.yaml"))
 DATA = sorted((CONFIGS / "data").glob("*.yaml"))
 ZERO_SHOT = sorted((CONFIGS / "zero_shot").glob("*.yaml"))
+AUDITS = sorted((CONFIGS / "audit").glob("*.yaml"))
 INDEXES = sorted((CONFIGS / "index").glob("*.yaml"))
 STAGES = [stage for recipe in gallery.recipes() for stage in gallery.stages(recipe)]
 
@@ -123,6 +125,13 @@ def test_every_zero_shot_task_is_built(path: Path) -> None:
     assert load_zero_shot(path).name == path.stem
 
 
+@pytest.mark.parametrize("path", AUDITS, ids=name_of)
+def test_every_audit_and_the_tasks_of_its_checks_are_built(path: Path) -> None:
+    suite = load_suite(str(path))
+    assert suite.name == path.stem
+    assert all(load_task(vars(check)["task"]) for check in suite.checks)
+
+
 @pytest.mark.parametrize("path", INDEXES, ids=name_of)
 def test_every_index_names_arguments_of_its_command(path: Path) -> None:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -143,7 +152,8 @@ def test_every_class_in_a_configuration_can_be_imported(path: Path) -> None:
 
 
 def test_no_configuration_lies_where_nothing_reads_it() -> None:
-    assert set(FILES) == {*EXPERIMENTS, *PARTS, *TASKS, *BASELINES, *ZERO_SHOT, *INDEXES, *DATA, *recipe_files()}
+    described = {*EXPERIMENTS, *PARTS, *TASKS, *BASELINES, *ZERO_SHOT, *AUDITS, *INDEXES, *DATA}
+    assert set(FILES) == described | recipe_files()
 
 
 def recipe_files() -> set[Path]:
