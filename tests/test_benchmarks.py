@@ -121,5 +121,5 @@ def test_results_that_are_kept_say_nothing_of_where_they_were_made() -> None:
     for path in (BENCHMARKS / "results").glob("*.json"):
         text = path.read_text(encoding="utf-8")
         assert json.loads(text) is not None
-        assert "/home/" not in text
-        assert "/work/" not in text
+        assert str(Path.home()) not in text
+        assert str(Path.cwd()) not in text

@@ -1,25 +1,23 @@
-"""Whether a model's confidence means what it says, and what is gained by letting it abstain.
+"""Whether a model's confidence means what it says.
 
 Legend of array names: N items, K bins, T tally columns.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from mmmed.errors import ConfigError, DataError
+from mmmed.errors import DataError
 from mmmed.evaluation.metrics.tally import FloatArray, ratio
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.statistics import Estimate
 from mmmed.evaluation.task import Task
 from mmmed.safety.check import Subject
-from mmmed.safety.measure import Measure, estimate
-from mmmed.safety.subgroups import group_of
+from mmmed.safety.measure import Measure, estimate, mean_estimate
 
 Binning = Literal["width", "mass"]
 
@@ -110,113 +108,6 @@ class Calibration:
         ]
 
 
-@dataclass(kw_only=True)
-class Abstention:
-    """Measures how often the answers are wrong that are left when the least sure ones are withheld.
-
-    Args:
-        task: Task file of closed questions.
-        coverage: Share of questions that is still answered.
-        at_most: Greatest share of wrong answers among those.
-
-    Source: El-Yaniv & Wiener 2010, J. Mach. Learn. Res. 11:1605-1641 (risk and coverage).
-    """
-
-    task: str
-    coverage: float = 0.8
-    at_most: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.coverage <= 1:
-            raise ConfigError(f"coverage is {self.coverage}; expected a share above 0, up to 1")
-
-    @property
-    def title(self) -> str:
-        """What is asked."""
-        return "Does the model know when to be silent?"
-
-    def examine(self, subject: Subject) -> list[Measure]:
-        """The risk at full coverage, at the given one, and the area under the risk-coverage curve."""
-        task = subject.task(self.task)
-        items = answered(subject, task)
-        said = confidence_of(items)
-        kept = kept_at(said, self.coverage)
-        error = 1.0 - said.right
-        whole = estimate(_mean(error, np.ones(len(error))), said.patients, value_of=_ratio)
-        left = estimate(_mean(error * kept, kept), said.patients, value_of=_ratio)
-        wrong = [item.id for item, is_kept, bad in zip(items, kept, error, strict=True) if is_kept and bad]
-        return [
-            Measure(
-                name=f"wrong among the {self.coverage:.0%} of which it is surest",
-                value=left.value,
-                low=left.low,
-                high=left.high,
-                n=int(kept.sum()),
-                expected=whole.value,
-                most=self.at_most,
-                items=tuple(wrong),
-                note=f"of all answers {whole.value:.3f} ({whole.low:.3f} to {whole.high:.3f}) are wrong; "
-                f"area under the risk-coverage curve {risk_area(said):.3f}",
-            )
-        ]
-
-
-@dataclass(kw_only=True)
-class Conformal:
-    """Measures how often the set of answers that is not ruled out holds the right one, also by group.
-
-    Args:
-        task: Task file of closed questions.
-        miss: How often the set may lack the right answer.
-        slack: How much more often, by chance of the calibration questions.
-        by: Attributes whose groups are judged apart.
-        fitted_on: Split that the threshold is found on.
-        ages: Where bands of the attribute `age` end.
-
-    Source: Angelopoulos & Bates 2023, Found. Trends Mach. Learn. 16:494-591, section 1.1 (split conformal prediction).
-    """
-
-    task: str
-    miss: float = 0.1
-    slack: float | None = None
-    by: list[str] = field(default_factory=list)
-    fitted_on: Literal["train", "validation"] = "validation"
-    ages: list[float] = field(default_factory=lambda: [40.0, 65.0, 80.0])
-
-    @property
-    def title(self) -> str:
-        """What is asked."""
-        return f"Do answer sets hold the right answer {1 - self.miss:.0%} of the time, for everyone?"
-
-    def examine(self, subject: Subject) -> list[Measure]:
-        """Coverage of all and of each group."""
-        task = subject.task(self.task)
-        items = answered(subject, task)
-        threshold = conformal_threshold(answered(subject, replace(task, split=self.fitted_on)), miss=self.miss)
-        size = float(np.mean([len(answer_set(item.options, threshold)) for item in items]))
-        parts = {"all": items}
-        for name in self.by:
-            for item in items:
-                if group := group_of(item, name.split("+"), ages=self.ages):
-                    parts.setdefault(f"{name}: {group}", []).append(item)
-        return [self._measure(name, part, threshold, size if name == "all" else None) for name, part in parts.items()]
-
-    def _measure(self, name: str, items: Sequence[Prediction], threshold: float, size: float | None) -> Measure:
-        covered = np.array([float(item.reference in answer_set(item.options, threshold)) for item in items])
-        found = estimate(_mean(covered, np.ones(len(covered))), [item.patient for item in items], value_of=_ratio)
-        return Measure(
-            name=f"{name}: sets that hold the right answer",
-            value=found.value,
-            low=found.low,
-            high=found.high,
-            n=len(items),
-            expected=1 - self.miss,
-            least=1 - self.miss - self.slack if self.slack is not None else None,
-            items=tuple(item.id for item, one in zip(items, covered, strict=True) if not one),
-            note=f"{size:.2f} answers in a set on average" if size is not None else "",
-        )
-
-
 def answered(subject: Subject, task: Task) -> list[Prediction]:
     """The answers to a task's closed questions.
 
@@ -278,42 +169,9 @@ def calibration_error(said: Confidence, bins: int, binning: Binning) -> Estimate
 
 def brier(said: Confidence) -> Estimate:
     """Mean squared distance of the confidence in the answer given from whether it was right."""
-    return estimate(_mean((said.sure - said.right) ** 2, np.ones(len(said.sure))), said.patients, value_of=_ratio)
-
-
-def kept_at(said: Confidence, coverage: float) -> NDArray[np.float64]:
-    """Which items are still answered (1) when only the surest share is; ties at the edge are kept together."""
-    threshold = np.quantile(said.sure, 1 - coverage, method="lower") if coverage < 1 else -math.inf
-    return (said.sure >= threshold).astype(np.float64)
-
-
-def risk_area(said: Confidence) -> float:
-    """Mean over all coverages of the share of wrong answers among the surest."""
-    order = np.argsort(-said.sure, kind="stable")
-    wrong = np.cumsum(1.0 - said.right[order])
-    return float(np.mean(wrong / np.arange(1, len(wrong) + 1)))
-
-
-def conformal_threshold(items: Sequence[Prediction], *, miss: float) -> float:
-    """Least probability with which an option stays in the answer set; 0 where there are too few items for one."""
-    shares = sorted(item.options.get(item.reference, 0.0) for item in items)
-    allowed = math.floor((len(shares) + 1) * miss)
-    return shares[allowed - 1] if allowed >= 1 else 0.0
-
-
-def answer_set(options: "dict[str, float]", threshold: float) -> list[str]:
-    """The options that are not ruled out."""
-    return [option for option, share in options.items() if share >= threshold]
+    return mean_estimate((said.sure - said.right) ** 2, said.patients)
 
 
 def _most_wrongly_sure(items: Sequence[Prediction]) -> tuple[str, ...]:
     wrong = [item for item in items if item.answer != item.reference]
     return tuple(item.id for item in sorted(wrong, key=lambda item: -(item.confidence or 0.0)))
-
-
-def _mean(part: FloatArray, counts: FloatArray) -> FloatArray:
-    return np.stack([part, counts], axis=1)
-
-
-def _ratio(totals: FloatArray) -> FloatArray:
-    return ratio(totals[..., 0], totals[..., 1])

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from mmmed.evaluation.metrics.tally import ratio
 from mmmed.evaluation.statistics import (
     Estimate,
     FloatArray,
@@ -98,4 +99,28 @@ def estimate(
     summed = sum_by_patient(np.asarray(tallies_NT, dtype=np.float64), patients, order=order)
     return bootstrap_estimate(
         summed, value_of=value_of, weights=patient_weights(len(order), seed=SEED), support=len(order), bounds=bounds
+    )
+
+
+def mean_estimate(
+    values_N: FloatArray,
+    patients: Sequence[str],
+    *,
+    counts_N: FloatArray | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Estimate:
+    """The mean of a value over items, with its interval over patients.
+
+    Args:
+        values_N: The value of each item.
+        patients: Whom each item is about.
+        counts_N: Whether each item counts (1) or not (0); all do unless given.
+        bounds: Least and greatest value the mean can have.
+    """
+    counts_N = counts_N if counts_N is not None else np.ones(len(values_N))
+    return estimate(
+        np.stack([values_N * counts_N, counts_N], axis=1),
+        patients,
+        value_of=lambda totals: ratio(totals[..., 0], totals[..., 1]),
+        bounds=bounds,
     )

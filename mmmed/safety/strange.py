@@ -16,14 +16,14 @@ from sklearn.covariance import LedoitWolf
 from sklearn.datasets import load_sample_images
 
 from mmmed.errors import ConfigError, did_you_mean
-from mmmed.evaluation.metrics.tally import FloatArray, ratio
+from mmmed.evaluation.metrics.tally import FloatArray
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.ranking import weighted_auroc
 from mmmed.evaluation.statistics import Estimate, interval_of, patient_weights
 from mmmed.inference.session import Session
 from mmmed.records import Example, LazyImage
 from mmmed.safety.check import Subject
-from mmmed.safety.measure import SEED, Measure, estimate
+from mmmed.safety.measure import SEED, Measure, mean_estimate
 
 DRAWS = 1000
 FEATURES_AT_ONCE = 16
@@ -234,12 +234,7 @@ def told_apart(
 def loss(plain: Sequence[Prediction], worse: Sequence[Prediction], name: str, *, most: float | None) -> Measure:
     """Accuracy on the pictures as they are minus that on worse ones."""
     before, after = (np.array([float(one.answer == one.reference) for one in part]) for part in (plain, worse))
-    found = estimate(
-        np.stack([before - after, np.ones(len(before))], axis=1),
-        [one.patient for one in plain],
-        value_of=lambda totals: ratio(totals[..., 0], totals[..., 1]),
-        bounds=(-1.0, 1.0),
-    )
+    found = mean_estimate(before - after, [one.patient for one in plain], bounds=(-1.0, 1.0))
     sure = [float(np.mean([one.confidence or 0.0 for one in part])) for part in (plain, worse)]
     return Measure(
         name=f"{name}: loss of accuracy",

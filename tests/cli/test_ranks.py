@@ -18,10 +18,21 @@ import yaml
 from safetensors.torch import load_file
 
 from mmmed.cli.main import main
+from mmmed.training import provenance
 from mmmed.training.shard_files import whole_checkpoint
 
-# Ranks are forked from the process of the test, which has imported everything.
-FORK = multiprocessing.get_context("fork")
+# Ranks are forked from a process that has imported everything and done nothing: one that has trained has threads that
+# its forks lack, and autograd refuses to run in them.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["mmmed.cli.training", "mmmed.training.stage", "mmmed.data.datamodule"])
+PASSED_ON = (
+    "OMP_WAIT_POLICY",
+    "TOKENIZERS_PARALLELISM",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "PL_GLOBAL_SEED",
+    "WANDB_MODE",
+    "MMMED_CACHE",
+)
 DIARY = '''
 """A callback for a test: write down what each rank is trained on."""
 
@@ -57,10 +68,6 @@ def _quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "diary_of_ranks.py").write_text(DIARY)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "diary_of_ranks", raising=False)
-    # Git is asked for the commit of each run, and may take its time on a busy machine.
-    monkeypatch.setattr("mmmed.training.provenance.git_commit", lambda: "unknown")
-    for name in ("OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_TELEMETRY", "PL_GLOBAL_SEED"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.setenv("WANDB_MODE", "offline")
 
 
@@ -151,22 +158,28 @@ def given(config: Config, folder: Path, *, ranks: int, strategy: str | None = No
     return ["fit", "--config", str(folder / "given.yaml")]
 
 
+def run_rank(arguments: list[str], rank: int, environment: dict[str, str]) -> None:
+    """One rank of a run, in a process of its own."""
+    os.setsid()
+    torch.set_num_threads(1)
+    os.environ |= environment
+    if "WORLD_SIZE" in environment:
+        os.environ["LOCAL_RANK"] = str(rank)
+    # Git is asked for the commit of each run, and may take its time on a busy machine.
+    provenance.git_commit = lambda: "unknown"
+    sys.argv = ["mmmed", *arguments]
+    os._exit(main(arguments))
+
+
 def started(arguments: list[str], *, ranks: int) -> list[Any]:
     """Processes of a run, one for each rank, as torchrun would start them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-
-    def run(rank: int) -> None:
-        os.setsid()
-        torch.set_num_threads(1)
-        if ranks > 1:
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank)}
-            os.environ |= {"NODE_RANK": "0", "WORLD_SIZE": str(ranks)}
-        sys.argv = ["mmmed", *arguments]
-        os._exit(main(arguments))
-
-    processes = [FORK.Process(target=run, args=(rank,)) for rank in range(ranks)]
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    if ranks > 1:
+        passed_on |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "WORLD_SIZE": str(ranks)}
+    processes = [SERVER.Process(target=run_rank, args=(arguments, rank, passed_on)) for rank in range(ranks)]
     for process in processes:
         process.start()
     return processes

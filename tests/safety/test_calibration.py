@@ -1,4 +1,4 @@
-"""Confidence that lies is found; what abstains and what stays undecided do as they say."""
+"""Confidence that lies is found, and honest confidence is let through."""
 
 from collections.abc import Callable
 
@@ -7,17 +7,11 @@ import pytest
 
 from mmmed.evaluation.predictions import Prediction
 from mmmed.safety.calibration import (
-    Abstention,
     Calibration,
-    Conformal,
-    answer_set,
     brier,
     calibration_error,
     confidence_of,
-    conformal_threshold,
     fitted_temperature,
-    kept_at,
-    risk_area,
 )
 from mmmed.safety.check import Subject
 from mmmed.safety.measure import Verdict
@@ -62,39 +56,11 @@ def test_a_boastful_model_fails_and_an_honest_one_does_not(make_items: Items) ->
         assert true.high < 0.1
 
 
-def test_confidence_that_knows_lowers_the_risk(make_items: Items) -> None:
-    said = confidence_of(honest(make_items, 3))
-    kept = kept_at(said, 0.5)
-    assert kept.mean() == pytest.approx(0.5, abs=0.01)
-    assert ((1 - said.right) * kept).sum() / kept.sum() < (1 - said.right).mean() - 0.05
-    assert risk_area(said) < (1 - said.right).mean()
-    assert kept_at(said, 1.0).all()
-
-
-def test_risk_area_by_hand(make_items: Items) -> None:
-    said = confidence_of(make_items([True, False, True, True], confidence=[0.9, 0.8, 0.7, 0.6]))
-    assert risk_area(said) == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
-
-
-def test_answer_sets_cover_as_often_as_they_promise(make_items: Items) -> None:
-    covered = []
-    for seed in range(20):
-        threshold = conformal_threshold(honest(make_items, seed, count=300), miss=0.1)
-        items = honest(make_items, 1000 + seed, count=300)
-        covered.append(np.mean([item.reference in answer_set(item.options, threshold) for item in items]))
-    assert 0.88 <= np.mean(covered) <= 0.93
-    assert conformal_threshold(honest(make_items, 0, count=5), miss=0.1) == 0.0, "too few to rule anything out"
-
-
-def test_the_checks_judge_a_sighted_model(films_task: str, subject: Judge, sighted: Believe) -> None:
+def test_the_check_judges_a_sighted_model(films_task: str, subject: Judge, sighted: Believe) -> None:
     honest_one = subject(sighted)  # always right, and 0.9 sure
     measures = Calibration(task=films_task, at_most=0.3).examine(honest_one)
     assert [round(one.value, 3) for one in measures[:3]] == [0.1, 0.1, 0.01]
     assert measures[3].value < 0.06
     assert all(one.verdict is Verdict.PASSED for one in measures)
-    (kept,) = Abstention(task=films_task, at_most=0.1).examine(honest_one)
-    assert kept.verdict is Verdict.PASSED
-    sets = Conformal(task=films_task, slack=0.1, by=["sex"]).examine(honest_one)
-    assert [one.value for one in sets] == [1.0, 1.0, 1.0]
     liar = subject(lambda one: 1 - sighted(one))
     assert Calibration(task=films_task, at_most=0.3).examine(liar)[0].verdict is Verdict.FAILED

@@ -43,7 +43,7 @@ def test_it_is_that_of_transformers_over_all_tokens_together(
     total, count = 0.0, 0
     for example in documents():
         ids = processor.training(example).ids[None]
-        total += float(model.language.model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+        total += model.language.model(input_ids=ids, labels=ids).loss.item() * (ids.shape[1] - 1)
         count += ids.shape[1] - 1
     found = [perplexity(model, processor, documents(), batch_size=size) for size in (1, 3)]
     assert found == pytest.approx([math.exp(total / count)] * 2, rel=1e-5)

@@ -49,7 +49,7 @@ def test_one_batch_is_learned(model: VisionLanguageModel, batch: Batch, monkeypa
             nn.init.normal_(parameter, std=0.2)
     optimizer = torch.optim.AdamW(model.projector.parameters(), lr=1e-2, weight_decay=0.0)
     features = torch.randn(4, 16, 32)  # an encoder without training gives all films nearly the same
-    monkeypatch.setattr(model, "look", lambda pixels: features)
+    monkeypatch.setattr(model, "look", lambda pixels, *, kept: features)
     told = []
     for _ in range(60):
         loss = objective.loss(model, batch)
