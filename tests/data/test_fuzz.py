@@ -323,6 +323,7 @@ def test_a_damaged_record_has_a_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3000)
 def test_thousands_of_damages_have_a_reason(tmp_path: Path) -> None:
     try_image(tmp_path, cases=1500)

@@ -121,7 +121,7 @@ def test_the_audit_says_what_and_why_but_never_whom(example: Example, tmp_path: 
     assert {line["kind"] for line in lines} >= {"name", "phone", "date", "record_number", "age"}
     (phone,) = [line for line in lines if line["kind"] == "phone"]
     assert example.turns[0].text[phone["start"] : phone["end"]] == "951.830.2022"
-    assert phone["rule"] == "phone, ten digits"
+    assert phone["rule"] == "phone, labelled"
     assert phone["record"] == safe.id
 
 

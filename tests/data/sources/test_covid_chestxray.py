@@ -152,7 +152,7 @@ def test_the_sample_has_the_counts_of_its_card(shared_data: Path) -> None:
     assert len({example.images[0].name for example in found}) == counts["X-ray images"] == 236
     assert len({example.patient for example in found}) == counts["X-ray patients"] == 121
     # Two croppings of one film, looked at: both numbers are the patient 30.
-    films = {example.images[0].name.split("_")[1] for example in found if example.patient == "covid_30"}
+    films = {Path(one.images[0].name).name.split("_")[1] for one in found if one.patient == "covid_30"}
     assert films == {"p30", "p31"}
     assert topics == {"report": counts["report questions"], "finding": counts["finding questions"]}
     assert sum(example.reference == "yes" for example in found) == counts["finding answers yes"]
