@@ -97,14 +97,8 @@ def _images(pictures: Sequence[tuple[ModelInput, int]], inputs: Sequence[ModelIn
     pixels_NCHW = torch.stack(pixels) if pixels else nothing
     if not known:
         return {"pixels_NCHW": pixels_NCHW}
-    features = [one.features[place] for one, place in known]
-    found = [one for one in features if one is not None]
-    kept = Kept(
-        folder=known[0][0].folder,
-        keys=tuple(one.keys[place] for one, place in known),
-        found_N=torch.tensor([one is not None for one in features], dtype=torch.bool),
-        features_KPW=torch.stack(found) if found else torch.empty(0, 0, 0),
-    )
+    keys, features = [one.keys[place] for one, place in known], [one.features[place] for one, place in known]
+    kept = Kept.of(known[0][0].folder, keys, features)
     return {"pixels_NCHW": pixels_NCHW, "kept": kept}
 
 

@@ -12,13 +12,17 @@ import xxhash
 from torch import Tensor
 
 from mmmed.models.feature_store import FeatureStore
-from mmmed.models.features import digest_of_pixels
+from mmmed.models.features import FrozenFeatures, Kept, digest_of_pixels
+from mmmed.models.vision import VisionEncoder
 from mmmed.processing import image, pixels
 from mmmed.processing.processor import KnownImages, ModelInput, Processor
 from mmmed.records import Example, LazyImage
 
 # Shape letters: M images whose features are not kept, C channels, H height, W image width or feature width, P tokens
 # per image.
+
+FULL_PRECISION = "32-true"
+"""What encoders compute in outside of training."""
 
 
 @runtime_checkable
@@ -79,6 +83,22 @@ class KeptPictures:
         made = self.processor.training(example, pixels=shown.pixels_MCHW)
         rejected = made.rejected and replace(made.rejected, known=shown.known)
         return replace(made, known=shown.known, rejected=rejected)
+
+
+def features_of(
+    images: Sequence[LazyImage], *, vision: VisionEncoder, processor: Processor, device: torch.device
+) -> Tensor:
+    """Features (N, P, W) of images; those that a frozen encoder kept are read, and their pictures not decoded.
+
+    Raises:
+        ImageError: A picture cannot be decoded.
+    """
+    if not isinstance(vision, FrozenFeatures):
+        features_NPW: Tensor = vision(processor.pixels(images).to(device))
+        return features_NPW
+    shown = KeptPictures(vision.store(FULL_PRECISION), processor).show(images)
+    kept = Kept.of(shown.known.folder, shown.known.keys, shown.known.features)
+    return vision.complete(kept.to(device), shown.pixels_MCHW.to(device))
 
 
 def _key(one: LazyImage, content: bytes, *, settings: str) -> str:

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mmmed.data.kept import features_of
 from mmmed.errors import ConfigError
 from mmmed.evaluation.predictions import Prediction
 from mmmed.inference.session import Session
@@ -85,7 +86,9 @@ def _mean_features(
     for example in examples:
         names = tuple(image.name for image in example.images)
         if names not in known:
-            pixels = session.processor.pixels(example.images).to(session.device)
-            known[names] = session.model.vision(pixels).mean((0, 1)).float().cpu().numpy()
+            features_NPW = features_of(
+                example.images, vision=session.model.vision, processor=session.processor, device=session.device
+            )
+            known[names] = features_NPW.mean((0, 1)).float().cpu().numpy()
         rows.append(known[names])
     return np.stack(rows)

@@ -40,6 +40,17 @@ class Kept:
     found_N: Tensor
     features_KPW: Tensor
 
+    @classmethod
+    def of(cls, folder: Path, keys: Sequence[str], features: Sequence[Tensor | None]) -> "Kept":
+        """From the key of each image and what was found under it (P, W)."""
+        found = [one for one in features if one is not None]
+        return cls(
+            folder=folder,
+            keys=tuple(keys),
+            found_N=torch.tensor([one is not None for one in features], dtype=torch.bool),
+            features_KPW=torch.stack(found) if found else torch.empty(0, 0, 0),
+        )
+
     def to(self, device: torch.device) -> "Kept":
         """The same on another device."""
         return replace(self, features_KPW=self.features_KPW.to(device, non_blocking=True))
