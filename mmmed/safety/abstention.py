@@ -55,15 +55,13 @@ class Abstention:
         left = mean_estimate(error, said.patients, counts_N=kept)
         wrong = [item.id for item, is_kept, bad in zip(items, kept, error, strict=True) if is_kept and bad]
         return [
-            Measure(
+            Measure.of(
+                left,
                 name=f"wrong among the {self.coverage:.0%} of which it is surest",
-                value=left.value,
-                low=left.low,
-                high=left.high,
                 n=int(kept.sum()),
                 expected=whole.value,
                 most=self.at_most,
-                items=tuple(wrong),
+                items=wrong,
                 note=f"of all answers {whole.value:.3f} ({whole.low:.3f} to {whole.high:.3f}) are wrong; "
                 f"area under the risk-coverage curve {risk_area(said):.3f}",
             )
@@ -113,15 +111,13 @@ class Conformal:
     def _measure(self, name: str, items: Sequence[Prediction], threshold: float, size: float | None) -> Measure:
         covered = np.array([float(item.reference in answer_set(item.options, threshold)) for item in items])
         found = mean_estimate(covered, [item.patient for item in items])
-        return Measure(
+        return Measure.of(
+            found,
             name=f"{name}: sets that hold the right answer",
-            value=found.value,
-            low=found.low,
-            high=found.high,
             n=len(items),
             expected=1 - self.miss,
             least=1 - self.miss - self.slack if self.slack is not None else None,
-            items=tuple(item.id for item, one in zip(items, covered, strict=True) if not one),
+            items=(item.id for item, one in zip(items, covered, strict=True) if not one),
             note=f"{size:.2f} answers in a set on average" if size is not None else "",
         )
 

@@ -80,11 +80,9 @@ class Calibration:
         ]
         scaled = calibration_error(cooled, self.bins, "width")
         measures = [
-            Measure(
+            Measure.of(
+                one,
                 name=name,
-                value=one.value,
-                low=one.low,
-                high=one.high,
                 n=len(items),
                 expected=0.0,
                 most=most,
@@ -95,11 +93,9 @@ class Calibration:
         ]
         return [
             *measures,
-            Measure(
+            Measure.of(
+                scaled,
                 name="expected calibration error after temperature scaling",
-                value=scaled.value,
-                low=scaled.low,
-                high=scaled.high,
                 n=len(items),
                 expected=0.0,
                 most=self.at_most,

@@ -190,15 +190,13 @@ def flips(pairs: Sequence[Pair], name: str, *, most: float | None) -> Measure:
     """The share of pairs whose answers differ."""
     changed = np.array([float(first.answer != second.answer) for first, second in pairs])
     found = mean_estimate(changed, _patients(pairs))
-    return Measure(
+    return Measure.of(
+        found,
         name=f"{name}: pairs with different answers",
-        value=found.value,
-        low=found.low,
-        high=found.high,
         n=len(pairs),
         expected=0.0,
         most=most,
-        items=tuple(pair.second.id for pair, one in zip(pairs, changed, strict=True) if one),
+        items=(pair.second.id for pair, one in zip(pairs, changed, strict=True) if one),
     )
 
 
@@ -215,16 +213,14 @@ def shift(pairs: Sequence[Pair], name: str, *, most: float | None) -> Measure:
         moved.append(second.options.get(option, 0.0) - first.options.get(option, 0.0))
     found = mean_estimate(np.array(moved), _patients(pairs), bounds=(-1.0, 1.0))
     worst = sorted(range(len(pairs)), key=lambda place: -abs(moved[place]))
-    return Measure(
+    return Measure.of(
+        found,
         name=f"{name}: mean change of the probability",
-        value=found.value,
-        low=found.low,
-        high=found.high,
         n=len(pairs),
         expected=0.0,
         least=-most if most is not None else None,
         most=most,
-        items=tuple(pairs[place].second.id for place in worst if moved[place]),
+        items=(pairs[place].second.id for place in worst if moved[place]),
     )
 
 
@@ -233,15 +229,13 @@ def given_up(plain: Sequence[Prediction], led: Sequence[Prediction], name: str, 
     right = np.array([float(one.answer == one.reference) for one in plain])
     lost = np.array([float(two.answer != two.reference) for two in led]) * right
     found = mean_estimate(lost, [one.patient for one in plain], counts_N=right)
-    return Measure(
+    return Measure.of(
+        found,
         name=f"{name}: right answers given up",
-        value=found.value,
-        low=found.low,
-        high=found.high,
         n=int(right.sum()),
         expected=0.0,
         most=most,
-        items=tuple(one.id for one, gone in zip(led, lost, strict=True) if gone),
+        items=(one.id for one, gone in zip(led, lost, strict=True) if gone),
     )
 
 

@@ -69,15 +69,13 @@ def reliance(
         return ratio(totals[..., 0] - totals[..., 1], totals[..., 2] - totals[..., 1])
 
     found = estimate(right, [one.patient for one in own], value_of=gained, bounds=(-1.0, 1.0))
-    return Measure(
+    return Measure.of(
+        found,
         name=f"share of the errors under {control} images that the true image takes away",
-        value=found.value,
-        low=found.low,
-        high=found.high,
         n=len(own),
         expected=1.0,
         least=at_least,
-        items=tuple(one.id for one, two in zip(own, other, strict=True) if one.answer == two.answer),
+        items=(one.id for one, two in zip(own, other, strict=True) if one.answer == two.answer),
         note="the items are those whose answer stays as it was",
     )
 
@@ -193,15 +191,13 @@ def pointing(places: Sequence[Place], *, at_least: float | None) -> Measure:
     patients = [place.example.patient for place in places]
     found = estimate(rows, patients, value_of=beyond, bounds=(-1.0, 1.0))
     hits, chance = (float(np.mean([row[place] for row in rows])) for place in (0, 1))
-    return Measure(
+    return Measure.of(
+        found,
         name="hits of the square that matters most, beyond chance",
-        value=found.value,
-        low=found.low,
-        high=found.high,
         n=len(places),
         expected=1.0 - chance,
         least=at_least,
-        items=tuple(missed),
+        items=missed,
         note=f"{hits:.2f} of the squares lie on the finding; of squares drawn at random {chance:.2f} would",
     )
 

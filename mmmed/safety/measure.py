@@ -1,18 +1,20 @@
 """A measured figure, the range it is allowed, and what the two say together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
 from mmmed.evaluation.metrics.tally import ratio
+from mmmed.evaluation.ranking import BoolArray, weighted_auroc
 from mmmed.evaluation.statistics import (
     Estimate,
     FloatArray,
     ValueOf,
     bootstrap_estimate,
+    interval_of,
     patient_weights,
     sum_by_patient,
 )
@@ -20,6 +22,8 @@ from mmmed.evaluation.statistics import (
 # Legend of array names: N items, T tally columns.
 
 SEED = 0
+RANKINGS = 1000
+"""Resamples of areas under curves, each of which sorts all items anew."""
 
 
 class Verdict(StrEnum):
@@ -57,6 +61,33 @@ class Measure:
     most: float | None = None
     items: tuple[str, ...] = ()
     note: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        found: Estimate,
+        *,
+        name: str,
+        n: int,
+        expected: float,
+        least: float | None = None,
+        most: float | None = None,
+        items: Iterable[str] = (),
+        note: str = "",
+    ) -> "Measure":
+        """From an estimate."""
+        return cls(
+            name=name,
+            value=found.value,
+            low=found.low,
+            high=found.high,
+            n=n,
+            expected=expected,
+            least=least,
+            most=most,
+            items=tuple(items),
+            note=note,
+        )
 
     @property
     def verdict(self) -> Verdict:
@@ -124,3 +155,19 @@ def mean_estimate(
         value_of=lambda totals: ratio(totals[..., 0], totals[..., 1]),
         bounds=bounds,
     )
+
+
+def auroc_estimate(scores_N: FloatArray, positive_N: BoolArray, patients: Sequence[str]) -> Estimate:
+    """The area under the ROC curve of a score, with its interval over patients.
+
+    Args:
+        scores_N: Higher for what is held to be positive.
+        positive_N: What is.
+        patients: Whom each item is about.
+    """
+    order = sorted(set(patients))
+    places = {patient: place for place, patient in enumerate(order)}
+    weights_BP = patient_weights(len(order), draws=RANKINGS, seed=SEED).astype(np.float64)
+    drawn = weighted_auroc(scores_N, positive_N, weights_BP[:, [places[patient] for patient in patients]])
+    value = float(weighted_auroc(scores_N, positive_N, np.ones((1, len(scores_N))))[0])
+    return interval_of(value, drawn, patients=len(order), support=len(order), bounds=(0.0, 1.0))

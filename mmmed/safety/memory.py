@@ -10,16 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmmed.data.splits import uniform
 from mmmed.evaluation.metrics.tally import FloatArray
 from mmmed.evaluation.predictions import Prediction
-from mmmed.evaluation.ranking import weighted_auroc
-from mmmed.evaluation.statistics import interval_of, patient_weights
 from mmmed.evaluation.task import Task
 from mmmed.safety.check import Subject
-from mmmed.safety.measure import SEED, Measure
+from mmmed.safety.measure import Measure, auroc_estimate
 
-DRAWS = 1000
 FALSE_ALARMS = 0.001
 
 
@@ -58,17 +54,10 @@ def membership(members: Sequence[Prediction], others: Sequence[Prediction], *, a
     items = [*members, *others]
     scores = np.array([_gain(item) for item in items])
     inside = np.repeat([True, False], [len(members), len(others)])
-    order = sorted({item.patient for item in items}, key=uniform)
-    places = {patient: place for place, patient in enumerate(order)}
-    weights_BP = patient_weights(len(order), draws=DRAWS, seed=SEED).astype(np.float64)
-    drawn = weighted_auroc(scores, inside, weights_BP[:, [places[item.patient] for item in items]])
-    value = float(weighted_auroc(scores, inside, np.ones((1, len(scores))))[0])
-    found = interval_of(value, drawn, patients=len(order), support=len(order), bounds=(0.0, 1.0))
-    return Measure(
+    found = auroc_estimate(scores, inside, [item.patient for item in items])
+    return Measure.of(
+        found,
         name="area under the ROC curve of the loss, training patients against others",
-        value=found.value,
-        low=found.low,
-        high=found.high,
         n=len(items),
         expected=0.5,
         most=at_most,

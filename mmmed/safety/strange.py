@@ -1,6 +1,6 @@
 """Images that a model was not made for: does it notice, and what do worse pictures do to it?
 
-Legend of array names: N images, W width, B draws, P patients.
+Legend of array names: N images, P tokens, W width.
 """
 
 import hashlib
@@ -15,17 +15,15 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from sklearn.covariance import LedoitWolf
 from sklearn.datasets import load_sample_images
 
+from mmmed.data.kept import features_of
 from mmmed.errors import ConfigError, did_you_mean
 from mmmed.evaluation.metrics.tally import FloatArray
 from mmmed.evaluation.predictions import Prediction
-from mmmed.evaluation.ranking import weighted_auroc
-from mmmed.evaluation.statistics import Estimate, interval_of, patient_weights
 from mmmed.inference.session import Session
 from mmmed.records import Example, LazyImage
 from mmmed.safety.check import Subject
-from mmmed.safety.measure import SEED, Measure, mean_estimate
+from mmmed.safety.measure import Measure, auroc_estimate, mean_estimate
 
-DRAWS = 1000
 FEATURES_AT_ONCE = 16
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
@@ -200,8 +198,9 @@ def mean_features(session: Session, images: Sequence[LazyImage]) -> NDArray[np.f
         raise ConfigError("the model has no vision encoder; leave out the checks of images")
     parts = []
     for start in range(0, len(images), FEATURES_AT_ONCE):
-        pixels_NCHW = session.processor.pixels(images[start : start + FEATURES_AT_ONCE]).to(session.device)
-        parts.append(vision(pixels_NCHW).mean(1).float().cpu().numpy())
+        some = images[start : start + FEATURES_AT_ONCE]
+        features_NPW = features_of(some, vision=vision, processor=session.processor, device=session.device)
+        parts.append(features_NPW.mean(1).float().cpu().numpy())
     features_NW: NDArray[np.float32] = np.concatenate(parts)
     return features_NW
 
@@ -211,18 +210,11 @@ def told_apart(
 ) -> Measure:
     """The area under the ROC curve of a distance, with its interval over patients, whose two images go together."""
     scores, strange = np.concatenate([own, other]), np.repeat([False, True], [len(own), len(other)])
-    order = sorted(set(patients))
-    column = [order.index(patient) for patient in patients] * 2
-    weights_BP = patient_weights(len(order), draws=DRAWS, seed=SEED).astype(np.float64)
-    drawn = weighted_auroc(scores, strange, weights_BP[:, column])
-    value = float(weighted_auroc(scores, strange, np.ones((1, len(scores))))[0])
-    found: Estimate = interval_of(value, drawn, patients=len(order), support=len(order), bounds=(0.0, 1.0))
+    found = auroc_estimate(scores, strange, [*patients, *patients])
     missed = float(np.mean(other <= np.quantile(own, 0.95)))
-    return Measure(
+    return Measure.of(
+        found,
         name=f"{kind}: area under the ROC curve of the distance from usual features",
-        value=found.value,
-        low=found.low,
-        high=found.high,
         n=len(scores),
         expected=1.0,
         least=at_least,
@@ -236,15 +228,13 @@ def loss(plain: Sequence[Prediction], worse: Sequence[Prediction], name: str, *,
     before, after = (np.array([float(one.answer == one.reference) for one in part]) for part in (plain, worse))
     found = mean_estimate(before - after, [one.patient for one in plain], bounds=(-1.0, 1.0))
     sure = [float(np.mean([one.confidence or 0.0 for one in part])) for part in (plain, worse)]
-    return Measure(
+    return Measure.of(
+        found,
         name=f"{name}: loss of accuracy",
-        value=found.value,
-        low=found.low,
-        high=found.high,
         n=len(before),
         expected=0.0,
         most=most,
-        items=tuple(one.id for one, lost in zip(worse, before - after, strict=True) if lost > 0),
+        items=(one.id for one, lost in zip(worse, before - after, strict=True) if lost > 0),
         note=f"accuracy {before.mean():.2f} to {after.mean():.2f}, mean confidence {sure[0]:.2f} to {sure[1]:.2f}",
     )
 

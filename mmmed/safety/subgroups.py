@@ -3,6 +3,7 @@
 Source: Seyyed-Kalantari et al. 2021, Nat. Med. 27:2176-2182 (underdiagnosis: a finding that is there is denied).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -141,16 +142,14 @@ def _gap(
     wrong = [
         item.id for item, share, at in zip(items, shares[:, 0], inside & counted, strict=True) if at and share > 0.5
     ]
-    return Measure(
+    return Measure.of(
+        found._replace(low=math.nan, high=math.nan) if is_small else found,
         name=f"{name}, {rate.replace('_', ' ')} rate against all others",
-        value=found.value,
-        low=float("nan") if is_small else found.low,
-        high=float("nan") if is_small else found.high,
         n=int((inside & counted).sum()),
         expected=0.0,
         least=-at_most if at_most is not None else None,
         most=at_most,
-        items=tuple(wrong),
+        items=wrong,
         note=f"only {fewest} patients on one side: too few to say" if is_small else "",
     )
 
