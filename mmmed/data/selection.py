@@ -10,7 +10,19 @@ from mmmed.errors import ConfigError
 from mmmed.records import SPLITS, Example, Quarantined, Split
 
 
-class LengthLimit:
+class _Selection:
+    """What every source of another source does alike."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.name = source.name
+
+    def prepare(self) -> None:
+        """Make what the other source needs."""
+        self.source.prepare()
+
+
+class LengthLimit(_Selection):
     """Sets aside what is longer than a model is to read, and counts it with all else that is set aside.
 
     Args:
@@ -24,13 +36,8 @@ class LengthLimit:
     def __init__(self, source: Source, *, characters: int) -> None:
         if characters < 1:
             raise ConfigError(f"length limit is {characters}; expected a number of characters, such as 8000")
-        self.source = source
-        self.name = source.name
+        super().__init__(source)
         self.characters = characters
-
-    def prepare(self) -> None:
-        """Make what the other source needs."""
-        self.source.prepare()
 
     def records(self) -> Iterator[Example | Quarantined]:
         """Yield the records in the order of the source."""
@@ -44,7 +51,7 @@ class LengthLimit:
             yield record
 
 
-class Redrawn:
+class Redrawn(_Selection):
     """Splits one published split anew by patient, where only that one is at hand and nothing of the set is tested on.
 
     Args:
@@ -60,15 +67,10 @@ class Redrawn:
     def __init__(self, source: Source, *, split: Split, seed: int = 0, fractions: Fractions = MOSTLY_TRAINING) -> None:
         if split not in SPLITS:
             raise ConfigError(f"redrawn: split is {split!r}; expected {', '.join(SPLITS)}")
-        self.source = source
-        self.name = source.name
+        super().__init__(source)
         self.split = split
         self.seed = seed
         self.fractions = fractions
-
-    def prepare(self) -> None:
-        """Make what the other source needs."""
-        self.source.prepare()
 
     def records(self) -> Iterator[Example | Quarantined]:
         """Yield the records in the order of the source."""
@@ -79,7 +81,7 @@ class Redrawn:
                 yield replace(record, split=assign(record.patient, seed=self.seed, fractions=self.fractions))
 
 
-class Reworded:
+class Reworded(_Selection):
     """Puts the last question of each record as a task puts it, so that what is learned is what is asked.
 
     Args:
@@ -93,13 +95,8 @@ class Reworded:
     def __init__(self, source: Source, *, prompt: str) -> None:
         if "{question}" not in prompt:
             raise ConfigError(f"reworded: prompt is {prompt!r}; expected {{question}} in it")
-        self.source = source
-        self.name = source.name
+        super().__init__(source)
         self.prompt = prompt
-
-    def prepare(self) -> None:
-        """Make what the other source needs."""
-        self.source.prepare()
 
     def records(self) -> Iterator[Example | Quarantined]:
         """Yield the records in the order of the source."""
