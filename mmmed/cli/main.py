@@ -66,6 +66,7 @@ COMMANDS: dict[str, Command] = {
     "zero_shot": Command(
         "mmmed.cli.zero_shot:zero_shot", "score a contrastive checkpoint: prompts, retrieval, linear probe"
     ),
+    "demo": Command("mmmed.cli.serving:demo", "open a local page on which a model is asked about pictures"),
     "generate": Command("mmmed.cli.commands:generate", "answer one question about one image"),
     "experiment": Command(
         {

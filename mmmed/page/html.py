@@ -28,17 +28,25 @@ def write_page(path: Path, *, room: str, template: str, **content: Any) -> None:
     Raises:
         OutputError: The folder cannot be written to.
     """
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader(room), PackageLoader("mmmed.page")]),
+    html = environment(room).get_template(template).render(**content)
+    # A half of a surrogate pair in a model's answer cannot be written; the page shows a question mark instead.
+    replace_text(path, html.lstrip().encode("utf-8", "replace").decode("utf-8"))
+
+
+def environment(*rooms: str) -> Environment:
+    """Templates of packages, each in its folder `templates`, with those of this package; text in them is escaped.
+
+    What a template asks for and is not given is an error.
+    """
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(room) for room in (*rooms, "mmmed.page")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": points, "p_value": p_value, "count": count, "label": label}
-    html = environment.get_template(template).render(**content)
-    # A half of a surrogate pair in a model's answer cannot be written; the page shows a question mark instead.
-    replace_text(path, html.lstrip().encode("utf-8", "replace").decode("utf-8"))
+    made.filters |= {"percent": percent, "points": points, "p_value": p_value, "count": count, "label": label}
+    return made
 
 
 def data_uri(image: Image.Image, *, side: int = PICTURE_SIDE) -> str:
