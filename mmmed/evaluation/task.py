@@ -16,6 +16,7 @@ from mmmed.data.deidentify.privacy import DEFAULT_PRIVACY, Privacy, guarded_once
 from mmmed.data.source import Records, Source, decodable, read
 from mmmed.data.splits import uniform
 from mmmed.errors import ConfigError, DataError, did_you_mean
+from mmmed.evaluation.metrics.catalogue import known_metric
 from mmmed.evaluation.metrics.protocols import Protocol
 from mmmed.inference.asking import Asking, Strategy
 from mmmed.inference.generation import Decoding
@@ -65,6 +66,7 @@ class Task:
         encoder: Of the index's vectors, for "dense" and "hybrid".
         scorer: The metric that the task is decided by; unless given, balanced accuracy where questions are closed,
             and token F1 where they are open.
+        also: Further metrics that stand beside it.
         protocol: Rule of published work that the task is decided by, with the figures of the others beside it. Answers
             are then written, closed ones too, since the rules are about words.
         privacy: How a source that may hold identifiers is made safe, as it was for training; null asks it as it is.
@@ -99,12 +101,15 @@ class Task:
     passages: int = 3
     encoder: str | None = None
     scorer: str | None = None
+    also: list[str] = field(default_factory=list)
     protocol: Protocol | None = None
     privacy: Privacy | None = DEFAULT_PRIVACY
     audit: Audit = field(default_factory=Audit, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.asking()
+        for metric in (*([self.scorer] if self.scorer else ()), *self.also):
+            known_metric(metric)
         if self.protocol is not None and self.scorer is not None:
             raise ConfigError(f"task {self.name}: a scorer and a protocol; name the one that it is decided by")
         if (self.index is None) == ("{passages}" in self.prompt):
@@ -196,7 +201,7 @@ class Task:
         """Metrics of closed questions, or of free text, behind what the task declares."""
         usual = CLOSED_METRICS if self.is_closed else OPEN_METRICS
         declared = (self.protocol, *get_args(Protocol)) if self.protocol else (self.scorer,) if self.scorer else ()
-        return tuple(dict.fromkeys((*declared, *usual)))
+        return tuple(dict.fromkeys((*declared, *usual, *self.also)))
 
     @property
     def is_closed(self) -> bool:

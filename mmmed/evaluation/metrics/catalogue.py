@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from mmmed.errors import ConfigError, did_you_mean
 from mmmed.evaluation.metrics.findings import FindingMetric
+from mmmed.evaluation.metrics.learned.files import metric_files, metric_of_file
 from mmmed.evaluation.metrics.overlap import BleuMetric, CiderMetric, rouge_l
 from mmmed.evaluation.metrics.protocols import PROTOCOLS, strict, word_recall
 from mmmed.evaluation.metrics.tally import ClassMetric, Judged, MeanMetric, Metric, f1, precision, recall
@@ -48,10 +49,22 @@ the classes present in references or answers; `unparsed` the share of answers th
 
 
 def metric_named(name: str) -> Metric:
-    """Look a metric up. Raises `ConfigError` with the nearest names."""
-    if name not in METRICS:
-        raise ConfigError(f"unknown metric {name!r}{did_you_mean(name, METRICS)}")
-    return METRICS[name]
+    """Look a metric up: one of those above, or one of a file in `configs/metric/`, which needs weights.
+
+    Raises:
+        ConfigError: Nothing has that name (the nearest are named), or the file does not fit.
+        WeightsError: The weights of a file's metric cannot be had.
+    """
+    known_metric(name)
+    return METRICS[name] if name in METRICS else metric_of_file(name)
+
+
+def known_metric(name: str) -> str:
+    """Give a metric's name back, without building it. Raises `ConfigError` with the nearest names."""
+    known = [*METRICS, *metric_files()]
+    if name not in known:
+        raise ConfigError(f"unknown metric {name!r}{did_you_mean(name, known)}")
+    return name
 
 
 def classes_of(items: Iterable[Judged]) -> list[str]:

@@ -1,15 +1,15 @@
 """What a generated report gets right of the findings in the reference: precision, recall and F1 by finding.
 
-Both texts are read by the same labeller (`processing.findings`); a finding counts where it is stated, not where it is
-denied or left open. Others' labellers (CheXbert, RadGraph, GREEN) enter the same way: a `Metric` whose tallies are the
-hits, what was said and what is wanted.
+Both texts are read by the same labeller, that of `processing.findings` unless another is given; a finding counts where
+it is stated, not where it is denied or left open.
 
 Legend of array names: P items (or patients, after summing), F findings.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +19,22 @@ from mmmed.processing.findings.labeller import OBSERVATIONS, Status, chest_label
 Figure = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
 
 
+class FindingReader(Protocol):
+    """Says which of the fourteen observations texts state."""
+
+    def stated(self, texts: Sequence[str]) -> FloatArray:
+        """0 or 1 for each text and observation, (P, F), in the order of `OBSERVATIONS`."""
+        ...
+
+
+class Rules:
+    """The reader by rules."""
+
+    def stated(self, texts: Sequence[str]) -> FloatArray:
+        """What each text states."""
+        return np.array([stated(text) for text in texts], dtype=np.float64).reshape(len(texts), len(OBSERVATIONS))
+
+
 @dataclass(frozen=True, slots=True)
 class FindingMetric:
     """A figure of hits, findings said and findings wanted.
@@ -26,16 +42,17 @@ class FindingMetric:
     Args:
         figure: From the three counts to the figure.
         average: `micro` over all findings at once, `macro` over the findings' own figures, or one observation's name.
+        reader: Who reads both texts.
     """
 
     figure: Figure
     average: str = "micro"
+    reader: FindingReader = field(default_factory=Rules)
 
     def tally(self, items: Sequence[Judged], classes: Sequence[str]) -> FloatArray:
         """Hits, said and wanted of each of the fourteen observations, (P, 3 F)."""
-        size = (len(items), len(OBSERVATIONS))
-        said_PF = np.array([stated(item.answer or "") for item in items], dtype=np.float64).reshape(size)
-        wanted_PF = np.array([stated(item.reference) for item in items], dtype=np.float64).reshape(size)
+        said_PF = self.reader.stated([item.answer or "" for item in items])
+        wanted_PF = self.reader.stated([item.reference for item in items])
         return np.hstack([said_PF * wanted_PF, said_PF, wanted_PF])
 
     def value(self, totals: FloatArray) -> FloatArray:

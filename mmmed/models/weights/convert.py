@@ -97,8 +97,9 @@ def read_state(path: Path) -> State:
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"{path} cannot be read as weights ({reason}); expected safetensors or .pth") from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    for wrapper in ("state_dict", "model_state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} holds no state dict, but {type(content).__name__}")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
