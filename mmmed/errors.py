@@ -8,7 +8,9 @@
     ├── WeightsError           a weight reference that cannot be resolved, or a file with a wrong hash
     ├── CheckpointError        a checkpoint that does not fit the model
     ├── PrivacyError           a record that is not known to be free of identifiers; it stops the run
-    └── OutputError            a place that cannot be written to
+    ├── OutputError            a place that cannot be written to
+    ├── AccountError           a user, password or login that is not accepted
+    └── SignoffError           a step that a draft's state, lock or reviewer does not allow
 
 The command line prints a `MmmedError` as a single line and exits with 2; any other exception is a
 defect of ours and keeps its traceback.
@@ -52,6 +54,14 @@ class PrivacyError(MmmedError):
 
 class OutputError(MmmedError):
     """A result cannot be written."""
+
+
+class AccountError(MmmedError):
+    """A user, a password or a login is not accepted."""
+
+
+class SignoffError(MmmedError):
+    """A step that a draft's state, its lock or its reviewer does not allow."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -102,6 +102,15 @@ COMMANDS: dict[str, Command] = {
         },
         "look at data sets, prove their splits clean, make them ready, have conversations made",
     ),
+    "accounts": Command(
+        {
+            "add": Command("mmmed.cli.accounts:add", "make an account; there is none at first", positional="name"),
+            "list": Command("mmmed.cli.accounts:list_accounts", "who may log in, in which role"),
+            "disable": Command("mmmed.cli.accounts:disable", "let somebody log in no more", positional="name"),
+            "password": Command("mmmed.cli.accounts:password", "change a password", positional="name"),
+        },
+        "keep the accounts of a deployment",
+    ),
     "weights": Command(
         {
             "list": Command("mmmed.cli.weights:list_weights", "the weights that can be pulled"),

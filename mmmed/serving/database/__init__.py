@@ -1,0 +1,1 @@
+"""The one database of a deployment: SQLite unless told, PostgreSQL by URL, brought up to date by migrations."""

@@ -1,0 +1,137 @@
+"""A database of each kind that runs here, and people who work with it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+from sqlalchemy import Engine
+
+from mmmed.serving.accounts.accounts import Accounts
+from mmmed.serving.accounts.passwords import Passwords
+from mmmed.serving.accounts.user import Role, User
+from mmmed.serving.database.engine import open_database
+from mmmed.serving.database.upgrade import upgrade
+
+PASSWORD = "seven green kettles"
+CHEAP = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+"""As safe as a test needs."""
+PEOPLE = (
+    User("rita", "Reader^Rita", "", Role.READER),
+    User("anna", "Arzt^Anna", "R-100", Role.RADIOLOGIST),
+    User("bert", "Berg^Bert", "R-200", Role.RADIOLOGIST),
+    User("adam", "Admin^Adam", "", Role.ADMIN),
+)
+
+
+class Hands:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def pass_(self, **time: float) -> None:
+        self.moment += timedelta(**time)
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
+def postgres_programs() -> Path | None:
+    """Folder with PostgreSQL's server programs, where there are any."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
+    return found[0].parent if found else None
+
+
+def wait_for(ready: Callable[[], bool], *, seconds: float = 60) -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], str]]:
+    """A PostgreSQL server of this test run alone; makes empty databases and gives their URLs."""
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's server is not installed")
+    # The server refuses to run as the superuser, as whom tests run in containers.
+    as_other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    if as_other and shutil.which("setpriv") is None:
+        pytest.skip("setpriv is needed to start PostgreSQL as another user")
+    with tempfile.TemporaryDirectory(prefix="postgres") as folder:
+        if as_other:
+            os.chown(folder, 65534, 65534)
+
+        def run(program: str, *arguments: str) -> None:
+            command = [*as_other, str(programs / program), *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+        data = f"{folder}/data"
+        run("initdb", "--pgdata", data, "--username", "mmmed", "--auth", "trust", "--no-sync", "--encoding", "UTF8")
+        # Only through a socket file in this folder: nothing listens to a network.
+        settings = ("fsync=off", "listen_addresses=", f"unix_socket_directories={folder}")
+        command = [*as_other, str(programs / "postgres"), "-D", data]
+        with Path(folder, "log").open("w") as log:
+            options = [word for setting in settings for word in ("-c", setting)]
+            server = subprocess.Popen([*command, *options], stdout=log, stderr=log, cwd=folder)
+        wait_for(lambda: subprocess.run([programs / "pg_isready", "-h", folder], capture_output=True).returncode == 0)
+        count = 0
+
+        def make() -> str:
+            nonlocal count
+            count += 1
+            run("createdb", "--host", folder, "--username", "mmmed", f"test{count}")
+            return f"postgresql://mmmed@/test{count}?host={folder}"
+
+        try:
+            yield make
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(timeout=60)
+
+
+EACH = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+"""Runs a test on both kinds of database."""
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database, of SQLite unless `EACH` says otherwise."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return f"sqlite:///{tmp_path}/database/mmmed.sqlite"
+    made: str = request.getfixturevalue("postgres")()
+    return made
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[Engine]:
+    """An empty database, up to date."""
+    engine = open_database(url)
+    upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def accounts(engine: Engine, hands: Hands) -> Accounts:
+    """Accounts of a reader, two radiologists and an admin, all with one password."""
+    accounts = Accounts(engine, passwords=CHEAP, clock=hands)
+    for user in PEOPLE:
+        accounts.add(user, PASSWORD)
+    return accounts
