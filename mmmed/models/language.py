@@ -133,7 +133,9 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         self._folded: dict[str, Any] = {}
         self._prompted = True
         self._usage_E: Tensor | None = None
-        self._takes_positions = "position_ids" in inspect.signature(self.model.base_model.forward).parameters
+        taken = inspect.signature(self.model.base_model.forward).parameters
+        self._takes_positions = "position_ids" in taken
+        self._cache_name = "cache" if "cache" in taken else "past_key_values"  # its name before transformers 5.24
         if adapter is not None and kind == "prompt":
             settings = {name: value for name, value in adapter.items() if name != "kind"}
             vocabulary = self.model.get_input_embeddings()
@@ -194,7 +196,7 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         decoded = self.model.base_model(
             inputs_embeds=embeddings_BTD,
             **{"attention_mask": attention_BT, **packed},
-            past_key_values=cache,
+            **{self._cache_name: cache},
             use_cache=cache is not None,
             **({"position_ids": positions_BT} if self._takes_positions else {}),
             **({"output_router_logits": True} if routed else {}),
