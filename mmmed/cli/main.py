@@ -111,6 +111,15 @@ COMMANDS: dict[str, Command] = {
         },
         "keep the accounts of a deployment",
     ),
+    "signoff": Command(
+        {
+            "serve": Command(
+                "mmmed.cli.signoff:serve_desk", "open the pages on which drafts are signed", flags=("two_people",)
+            ),
+            "verify": Command("mmmed.cli.signoff:verify_history", "prove that the history was not altered"),
+        },
+        "review, amend, sign or reject what a model drafts",
+    ),
     "weights": Command(
         {
             "list": Command("mmmed.cli.weights:list_weights", "the weights that can be pulled"),

@@ -1,6 +1,7 @@
 """A database of each kind that runs here, and people who work with it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
@@ -135,3 +137,11 @@ def accounts(engine: Engine, hands: Hands) -> Accounts:
     for user in PEOPLE:
         accounts.add(user, PASSWORD)
     return accounts
+
+
+def log_in(client: Any, name: str, password: str = PASSWORD) -> Any:
+    """Log in as a browser does: load the form, and send it."""
+    client.cookies.clear()
+    form = client.get("/login").text
+    csrf = re.findall(r'name="csrf" value="([^"]+)"', form)[0]
+    return client.post("/login", data={"name": name, "password": password, "csrf": csrf})
