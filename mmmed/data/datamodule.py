@@ -24,6 +24,7 @@ from mmmed.data.order import BatchOrder, ResumableLoader
 from mmmed.data.reading import Reading, read_split, unproven
 from mmmed.data.shards import Shards
 from mmmed.data.source import Snapshot, Source
+from mmmed.data.sources.canaries import Canaries
 from mmmed.data.splits import check_disjoint
 from mmmed.data.trees import Questions, token_order
 from mmmed.errors import ConfigError, DataError, OutputError
@@ -232,8 +233,10 @@ class MedicalData(lightning.LightningDataModule):
         return self._sets[split].examples
 
     def summary(self) -> dict[str, Any]:
-        """Counts by split and source, and what was set aside."""
-        return {"examples": self.counts, "quarantined": len(self.quarantined)}
+        """Counts by split and source, what was set aside, and the canaries, which an audit asks for."""
+        canaries = [source.described() for source in self.sources if isinstance(source, Canaries)]
+        counted = {"examples": self.counts, "quarantined": len(self.quarantined)}
+        return counted | ({"canaries": canaries} if canaries else {})
 
     def _in_order(self, split: Split) -> DataLoader[ModelInput]:
         return DataLoader(

@@ -61,6 +61,7 @@ def generate(
     examples: Sequence[Example],
     *,
     decoding: Decoding,
+    begun: Sequence[str] | None = None,
     batch_size: int = 16,
     advance: Callable[[int], object] = lambda count: None,
 ) -> list[str]:
@@ -71,14 +72,21 @@ def generate(
         processor: Of the model.
         examples: Questions; options are not looked at.
         decoding: How answers are written.
+        begun: How each answer begins, where that is given; what is written goes on from there.
         batch_size: Answers written at once.
         advance: Told how many examples are done since the last call.
 
     Raises:
         RecordError: A question does not fit into the processor's `max_length`.
+        ConfigError: A model that is read apart is to go on from beginnings.
     """
     album = Album(model, processor)
     sequences = [album.sequence(example) for example in examples]
+    if begun is not None:
+        if _is_read_apart(model):
+            raise ConfigError("a model with cross-attention or a soft prompt cannot go on from how an answer begins")
+        beginnings = [processor.answer_ids(*one) for one in zip(examples, begun, strict=True)]
+        sequences = [(*sequence, *ids) for sequence, ids in zip(sequences, beginnings, strict=True)]
     # Drawn answers differ by their place among equal questions, and by nothing else.
     draws: dict[tuple[int, ...], int] = {}
     asked: list[_Asked] = []
@@ -129,7 +137,7 @@ def _opening(
     examples: Sequence[Example],
     room: int,
 ) -> _State:
-    if model.cross_attention is not None or getattr(model.language, "soft_prompt", None) is not None:
+    if _is_read_apart(model):
         return _opening_apart(model, processor, examples, room=room)
     sequences = list(dict.fromkeys(one.sequence for one in batch))
     tails: dict[tuple[int, ...], Tail] = {}
@@ -142,6 +150,10 @@ def _opening(
     cache, seen_RM = _gathered(ends, room=room)
     positions_R = torch.tensor([len(one.sequence) for one in batch], device=seen_RM.device)
     return _State(torch.stack([tail.hidden_SD[-1] for tail in ends]), cache, seen_RM, positions_R)
+
+
+def _is_read_apart(model: VisionLanguageModel) -> bool:
+    return model.cross_attention is not None or getattr(model.language, "soft_prompt", None) is not None
 
 
 def _opening_apart(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 import xxhash
@@ -13,6 +14,7 @@ from transformers import TextIteratorStreamer
 from mmmed.data.collate import pad
 from mmmed.errors import CheckpointError
 from mmmed.inference.generation import Decoding, generate
+from mmmed.inference.likelihood import FloatArray, token_likelihoods
 from mmmed.inference.scoring import Rule, score_options
 from mmmed.models.folder import load
 from mmmed.models.vlm import VisionLanguageModel
@@ -30,15 +32,23 @@ class Session:
         processor: The one it was trained with.
         device: Where to compute; None takes a GPU where there is one.
         batch_size: Examples that free text is generated for at once.
+        provenance: How the model was made, as its folder says.
     """
 
     def __init__(
-        self, model: VisionLanguageModel, processor: Processor, *, device: str | None = None, batch_size: int = 16
+        self,
+        model: VisionLanguageModel,
+        processor: Processor,
+        *,
+        device: str | None = None,
+        batch_size: int = 16,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device).eval()
         self.processor = processor
         self.batch_size = batch_size
+        self.provenance: Mapping[str, Any] = provenance or {}
 
     def identity(self) -> str:
         """A digest of the weights and of how questions are put: what answers are kept under."""
@@ -84,18 +94,27 @@ class Session:
         *,
         max_new_tokens: int = 64,
         decoding: Decoding | None = None,
+        begun: Sequence[str] | None = None,
         advance: Advance = lambda count: None,
     ) -> list[Answer]:
-        """Answer in free text, greedily unless `decoding` says otherwise (which then holds for the length too)."""
+        """Answer in free text, greedily unless `decoding` says otherwise (which then holds for the length too).
+
+        Where the answers' beginnings are given (`begun`), what comes back goes on from them.
+        """
         texts = generate(
             self.model,
             self.processor,
             examples,
             decoding=decoding or Decoding(max_new_tokens=max_new_tokens),
+            begun=begun,
             batch_size=self.batch_size,
             advance=advance,
         )
         return [Answer(text=text) for text in texts]
+
+    def likelihoods(self, examples: Sequence[Example], *, advance: Advance = lambda count: None) -> list[FloatArray]:
+        """Log-likelihood of each token of each reference answer, as in training."""
+        return token_likelihoods(self.model, self.processor, examples, batch_size=self.batch_size, advance=advance)
 
     def stream(self, example: Example, *, max_new_tokens: int = 256) -> Iterator[str]:
         """Answer one question, word by word; what goes wrong while it is generated is raised here."""
@@ -131,4 +150,4 @@ def open_session(folder: str | Path, *, device: str | None = None) -> Session:
         tokens_per_image=opened.model.tokens_per_image,
         **opened.settings,
     )
-    return Session(opened.model, processor, device=device)
+    return Session(opened.model, processor, device=device, provenance=opened.provenance)

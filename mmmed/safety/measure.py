@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 
@@ -165,9 +166,29 @@ def auroc_estimate(scores_N: FloatArray, positive_N: BoolArray, patients: Sequen
         positive_N: What is.
         patients: Whom each item is about.
     """
+    return ranking_estimate(weighted_auroc, scores_N, positive_N, patients)
+
+
+class Ranking(Protocol):
+    """A figure of a ranking for each row of item weights (B,)."""
+
+    def __call__(self, scores_N: FloatArray, positive_N: BoolArray, weights_BN: FloatArray) -> FloatArray:
+        """From the score of each item and what is positive."""
+        ...
+
+
+def ranking_estimate(figure: Ranking, scores_N: FloatArray, positive_N: BoolArray, patients: Sequence[str]) -> Estimate:
+    """A figure of a ranking with its interval over patients.
+
+    Args:
+        figure: Which, such as `weighted_auroc`.
+        scores_N: Higher for what is held to be positive.
+        positive_N: What is.
+        patients: Whom each item is about.
+    """
     order = sorted(set(patients))
     places = {patient: place for place, patient in enumerate(order)}
     weights_BP = patient_weights(len(order), draws=RANKINGS, seed=SEED).astype(np.float64)
-    drawn = weighted_auroc(scores_N, positive_N, weights_BP[:, [places[patient] for patient in patients]])
-    value = float(weighted_auroc(scores_N, positive_N, np.ones((1, len(scores_N))))[0])
+    drawn = figure(scores_N, positive_N, weights_BP[:, [places[patient] for patient in patients]])
+    value = float(figure(scores_N, positive_N, np.ones((1, len(scores_N))))[0])
     return interval_of(value, drawn, patients=len(order), support=len(order), bounds=(0.0, 1.0))
