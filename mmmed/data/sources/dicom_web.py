@@ -4,39 +4,27 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from mmmed.data.dicomweb import open_client, open_session, told
 from mmmed.data.sources.dicom_folder import DicomFolder
 from mmmed.data.splits import DEFAULT_FRACTIONS, Fractions
-from mmmed.errors import ConfigError, DataError, ImageError, OutputError
+from mmmed.errors import DataError, ImageError, OutputError
 from mmmed.processing.dicom import dicom_faults
 from mmmed.records import Example, Quarantined
 
 if TYPE_CHECKING:
-    import requests
     from dicomweb_client.web import DICOMwebClient
 
 logger = logging.getLogger(__name__)
 
-USER, PASSWORD, TOKEN = "MMMED_DICOMWEB_USER", "MMMED_DICOMWEB_PASSWORD", "MMMED_DICOMWEB_TOKEN"
-"""Variables of the environment with what the server asks for; none of it belongs into a configuration."""
-
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _UID = re.compile(r"[0-9.]{1,64}")
-_UNINSTALLED = "DICOMweb needs dicomweb-client; pip install 'mmmed[dicomweb]'"
-_ATTEMPTS = 3
-_SIGN_IN = f"set {USER} and {PASSWORD}, or {TOKEN}"
-_ADVICE = {
-    401: _SIGN_IN,
-    403: f"this user may not read that; {_SIGN_IN}",
-    404: "check the url, which ends where /studies begins, such as /dicom-web",
-}
 
 
 class _Place(NamedTuple):
@@ -113,11 +101,11 @@ class DicomWeb:
             DataError: The server does not answer, refuses, knows no such thing, or speaks no DICOMweb.
             OutputError: The folder cannot be written to.
         """
-        with closing(self._session()) as session:
-            self._fetch_all(self._client(session))
+        with closing(open_session(self.url)) as session:
+            self._fetch_all(open_client(self.url, session, patience=self.patience))
 
     def _fetch_all(self, client: "DICOMwebClient") -> None:
-        with _told(self.url):
+        with told(self.url):
             places = list(self._places(client))
         if not places:
             raise DataError(f"DICOMweb server {self.url} has nothing that matches; check `studies` and `series`")
@@ -138,34 +126,6 @@ class DicomWeb:
         yield from self._broken
         yield from self._files.records()
 
-    def _session(self) -> "requests.Session":
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"url {self.url!r} is none of a DICOMweb server; expected https://HOST/PATH")
-        if parts.username or parts.password:
-            raise ConfigError(f"the url of the DICOMweb server holds a password; take it out and {_SIGN_IN}")
-        try:
-            import requests
-        except ImportError as error:
-            raise ConfigError(_UNINSTALLED) from error
-        session = requests.Session()
-        if token := os.environ.get(TOKEN):
-            session.headers["Authorization"] = f"Bearer {token}"
-        elif user := os.environ.get(USER):
-            session.auth = (user, os.environ.get(PASSWORD, ""))
-        return session
-
-    def _client(self, session: "requests.Session") -> "DICOMwebClient":
-        try:
-            from dicomweb_client.web import DICOMwebClient
-        except ImportError as error:
-            raise ConfigError(_UNINSTALLED) from error
-        # Its messages quote the search, and with it names.
-        logging.getLogger("dicomweb_client").setLevel(logging.ERROR)
-        client = DICOMwebClient(self.url.rstrip("/"), session=session, timeout=self.patience)
-        client.set_http_retry_params(max_attempts=_ATTEMPTS)
-        return client
-
     def _places(self, client: "DICOMwebClient") -> Iterator[_Place]:
         found = client.search_for_studies(search_filters=dict(self.studies), limit=self.most_studies + 1)
         if len(found) > self.most_studies:
@@ -184,7 +144,7 @@ class DicomWeb:
         partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         content = BytesIO()
         with dicom_faults(path):
-            with _told(self.url):
+            with told(self.url):
                 dataset = client.retrieve_instance(*place)
             dataset.save_as(content, enforce_file_format=True)
         try:
@@ -204,27 +164,3 @@ def _uid(found: Mapping[str, Mapping[str, object]], tag: str) -> str:
     if not _UID.fullmatch(uid) or not uid.strip("."):
         raise ValueError(f"an answer without a usable UID in {tag}")
     return uid
-
-
-@contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Turn what goes wrong on the way to the server into one line. Raises `DataError`."""
-    import requests
-    from retrying import RetryError
-
-    try:
-        yield
-    except requests.HTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        advice = _ADVICE.get(status, "look into its log")
-        raise DataError(f"DICOMweb server {url} answers with status {status}; {advice}") from None
-    except (requests.ConnectionError, requests.Timeout) as error:
-        raise DataError(
-            f"DICOMweb server {url} does not answer ({type(error).__name__}); check the url and the network"
-        ) from None
-    except RetryError:
-        raise DataError(f"DICOMweb server {url} is too busy; try again later, what was fetched is kept") from None
-    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"DICOMweb server {url} gives an answer that is no DICOMweb ({type(error).__name__}); check the url"
-        ) from None

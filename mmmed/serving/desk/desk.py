@@ -89,7 +89,7 @@ class Desk:
                 kept = asdict(picture) | {"draft": id, "number": number, "digest": picture.digest}
                 connection.execute(insert(PICTURES).values(kept))
             if self.rules.preliminary:
-                put_preliminary(connection, id, self.rules.destinations, at=at)
+                put_preliminary(connection, id, self._destinations(connection, id), at=at)
         return id
 
     def queue(self) -> list[Waiting]:
@@ -259,9 +259,15 @@ class Desk:
         else:
             self._extend(connection, id)
         if after.state is State.SIGNED:
-            put_final(connection, id, self.rules.destinations, at=at)
+            put_final(connection, id, self._destinations(connection, id), at=at)
         elif after.state is State.REJECTED:
             withdraw(connection, id, at=at)
+
+    def _destinations(self, connection: Connection, id: str) -> list[str]:
+        """Where a result can go: into the archive only what belongs to a study in it."""
+        headers = connection.execute(select(PICTURES.c.header).where(PICTURES.c.draft == id)).scalars()
+        has_study = any(bytes(header) for header in headers)
+        return [name for name in self.rules.destinations if has_study or name != "dicom"]
 
     def _check_lock(self, connection: Connection, id: str, name: str, moment: str) -> None:
         lock = connection.execute(select(LOCKS).where(LOCKS.c.draft == id)).first()

@@ -115,7 +115,7 @@ def trials(tmp_path: Path) -> Iterator[Callable[[int], Counter[str]]]:
             server.start()
             typical = took(server, act)
             for _ in range(times):
-                tally.update(trial(server, act, dice.uniform(0, 1.2 * typical)))
+                tally.update(trial(server, act, dice.uniform(0.2, 1.6) * typical))
             server.kill()
         return tally
 

@@ -1,0 +1,53 @@
+"""What is kept of a DICOM object for its report: whose it is and where it belongs, without pixels and all else."""
+
+from io import BytesIO
+
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+_MAY_BE_EMPTY = (
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+)
+_KEPT = (
+    *_MAY_BE_EMPTY,
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "StudyDescription",
+    "Modality",
+    "SeriesNumber",
+    "InstanceNumber",
+    "IssuerOfPatientID",
+    "BodyPartExamined",
+    "InstitutionName",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+)
+
+
+def header_of(dataset: Dataset) -> bytes:
+    """A DICOM file of the kept attributes alone; those that a report must name are there, empty if need be."""
+    kept = Dataset()
+    for keyword in _KEPT:
+        if keyword in dataset:
+            kept[keyword] = dataset[keyword]
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in kept:
+            setattr(kept, keyword, None)
+    kept.file_meta = FileMetaDataset()
+    kept.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    content = BytesIO()
+    kept.save_as(content, enforce_file_format=True)
+    return content.getvalue()
