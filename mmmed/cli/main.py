@@ -68,6 +68,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "demo": Command("mmmed.cli.serving:demo", "open a local page on which a model is asked about pictures"),
     "generate": Command("mmmed.cli.commands:generate", "answer one question about one image"),
+    "monitor": Command("mmmed.cli.monitor:monitor", "watch a model at work, and raise alarms when something changed"),
     "experiment": Command(
         {
             "run": Command(

@@ -1,0 +1,1 @@
+"""What is written down of every study, and whether it still is what the model was released on."""
