@@ -115,11 +115,20 @@ COMMANDS: dict[str, Command] = {
     "signoff": Command(
         {
             "serve": Command(
-                "mmmed.cli.signoff:serve_desk", "open the pages on which drafts are signed", flags=("two_people",)
+                "mmmed.cli.signoff:serve_desk",
+                "open the pages on which drafts are signed",
+                flags=("two_people", "preliminary"),
             ),
             "verify": Command("mmmed.cli.signoff:verify_history", "prove that the history was not altered"),
         },
         "review, amend, sign or reject what a model drafts",
+    ),
+    "feedback": Command(
+        {
+            "export": Command("mmmed.cli.feedback:export", "write what was amended as pairs to learn from and a task"),
+            "report": Command("mmmed.cli.feedback:report", "say which corrected errors a model makes again"),
+        },
+        "let what people correct train and test the next model",
     ),
     "weights": Command(
         {

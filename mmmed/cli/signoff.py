@@ -1,7 +1,5 @@
 """`mmmed signoff serve | verify`: the desk on which drafts are signed, and the proof that its history is intact."""
 
-from datetime import timedelta
-
 from mmmed.errors import ConfigError, DataError
 
 
@@ -12,6 +10,9 @@ def serve_desk(
     names: str = "",
     two_people: bool = False,
     lock_minutes: float = 15,
+    preliminary: bool = False,
+    archive: str = "",
+    record: str = "",
 ) -> None:
     """Open the pages of sign-off: log in, the queue, drafts, accounts.
 
@@ -22,30 +23,30 @@ def serve_desk(
         names: Other host names that the server answers to, such as that of a proxy, with commas between.
         two_people: A report is signed by two people.
         lock_minutes: So long a draft is kept for who took it.
+        preliminary: Unsigned drafts are sent out too, marked as preliminary and as a machine's.
+        archive: URL of the DICOMweb service that reports are stored in.
+        record: Base of the FHIR R4 server that results are posted to.
     """
     try:
-        from mmmed.serving.accounts.accounts import Accounts
-        from mmmed.serving.accounts.part import accounts_part
-        from mmmed.serving.database.engine import open_database
-        from mmmed.serving.database.upgrade import upgrade
-        from mmmed.serving.desk.desk import Desk, Rules
-        from mmmed.serving.desk.part import desk_part
+        from mmmed.serving.deployment import Deployment, open_deployment
         from mmmed.serving.web.application import make_application
         from mmmed.serving.web.server import serve
         from mmmed.serving.web.settings import Settings
     except ImportError as error:
         raise ConfigError(f"sign-off needs {error.name}; install it with: pip install 'mmmed[serve]'") from error
 
-    if lock_minutes <= 0:
-        raise ConfigError(f"lock_minutes is {lock_minutes}; expected a number above 0")
-    engine = open_database(database)
-    upgrade(engine)
-    accounts = Accounts(engine)
-    if not accounts.users():
-        raise ConfigError("nobody has an account yet; make one with: mmmed accounts add NAME --role admin ...")
-    desk = Desk(engine, rules=Rules(two_people=two_people, lock=timedelta(minutes=lock_minutes)))
     settings = Settings(host=host, port=port, names=tuple(name for one in names.split(",") if (name := one.strip())))
-    serve(make_application(settings, [accounts_part(accounts, start="/desk"), desk_part(desk)]), settings)
+    opened = open_deployment(
+        Deployment(
+            database=database,
+            two_people=two_people,
+            lock_minutes=lock_minutes,
+            preliminary=preliminary,
+            archive=archive,
+            record=record,
+        )
+    )
+    serve(make_application(settings, opened.parts), settings)
 
 
 def verify_history(database: str | None = None, head: str | None = None) -> None:

@@ -37,17 +37,28 @@ def require(*roles: Role) -> Callable[[Request], Awaitable[Login]]:
     """
 
     async def check(request: Request) -> Login:
-        await identified(request)
-        login: Login | None = getattr(request.state, "login", None)
-        if login is None:
-            raise LoginNeeded
+        login = await check_role(request, *roles)
         if request.method not in _HARMLESS:
             await check_form(request, login.csrf)
-        if roles and login.user.role not in roles:
-            raise HTTPException(403, f"this needs the role {' or '.join(roles)}; you are {login.user.role}")
         return login
 
     return check
+
+
+async def check_role(request: Request, *roles: Role) -> Login:
+    """Who asks, if it is somebody in one of these roles; without roles, anybody who has logged in.
+
+    Raises:
+        LoginNeeded: Nobody has logged in.
+        HTTPException: 403, somebody in another role.
+    """
+    await identified(request)
+    login: Login | None = getattr(request.state, "login", None)
+    if login is None:
+        raise LoginNeeded
+    if roles and login.user.role not in roles:
+        raise HTTPException(403, f"this needs the role {' or '.join(roles)}; you are {login.user.role}")
+    return login
 
 
 async def check_form(request: Request, expected: str) -> None:

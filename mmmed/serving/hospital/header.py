@@ -2,9 +2,12 @@
 
 from io import BytesIO
 
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian
+
+from mmmed.errors import ImageError
 
 _MAY_BE_EMPTY = (
     "StudyID",
@@ -51,3 +54,16 @@ def header_of(dataset: Dataset) -> bytes:
     content = BytesIO()
     kept.save_as(content, enforce_file_format=True)
     return content.getvalue()
+
+
+def kept_of(header: bytes) -> bytes:
+    """The same of a header as it lies in a file; nothing of one without a study.
+
+    Raises:
+        ImageError: It is no DICOM.
+    """
+    try:
+        dataset = dcmread(BytesIO(header), force=False)
+    except InvalidDicomError:
+        raise ImageError("the header of the picture is no DICOM; send the file again") from None
+    return header_of(dataset) if dataset.get("StudyInstanceUID") and dataset.get("SOPInstanceUID") else b""

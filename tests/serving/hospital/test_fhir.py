@@ -1,13 +1,9 @@
 """Results are valid FHIR, say who is answerable, and are there once on a real server."""
 
 import json
-import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +18,10 @@ from mmmed.serving.hospital.result import result_of
 
 from ..desk.conftest import request
 from .conftest import ANNA, BETTER, TEXT
+from .fhir_server import MISSING, running_fhir
 
 Sign = Callable[[Desk, str], None]
 HandIn = Callable[..., str]
-PACKAGES = "MMMED_FHIR_SERVER"
 
 
 def resources(bundle: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -152,21 +148,10 @@ def test_a_server_that_does_not_keep_it_is_a_fault_in_one_line(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """Medplum's FHIR server in a process of its own; `MMMED_FHIR_SERVER` names the folder it was installed in."""
-    folder = os.environ.get(PACKAGES, "")
-    if not folder or shutil.which("node") is None:
-        pytest.skip(f"needs node and, in the folder that {PACKAGES} names, the packages of fhir_server.cjs")
-    script = Path(__file__).parent / "fhir_server.cjs"
-    process = subprocess.Popen(["node", script, Path(folder).resolve()], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        assert port, "the server did not start"
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with running_fhir() as url:
+        if not url:
+            pytest.skip(MISSING)
+        yield url
 
 
 @pytest.mark.slow
