@@ -119,6 +119,9 @@ COMMANDS: dict[str, Command] = {
                 "open the pages on which drafts are signed",
                 flags=("two_people", "preliminary"),
             ),
+            "intake": Command(
+                "mmmed.cli.signoff:take_in", "make drafts of DICOM files that come in", flags=("preliminary", "once")
+            ),
             "verify": Command("mmmed.cli.signoff:verify_history", "prove that the history was not altered"),
         },
         "review, amend, sign or reject what a model drafts",

@@ -49,6 +49,71 @@ def serve_desk(
     serve(make_application(settings, opened.parts), settings)
 
 
+def take_in(
+    checkpoint: str,
+    folder: str,
+    question: str = "Describe this image.",
+    database: str | None = None,
+    archive: str = "",
+    study_date: str = "",
+    preliminary: bool = False,
+    harm: float = 1.0,
+    every: float = 10.0,
+    once: bool = False,
+) -> None:
+    """Watch a folder of DICOM files, and an archive, and make a draft of each new object.
+
+    Args:
+        checkpoint: Folder of a run or its `model` folder.
+        folder: Where objects come in; those of the archive are fetched into it.
+        question: What is asked about each.
+        database: URL of the database; `MMMED_DATABASE` where none is given.
+        archive: URL of a DICOMweb service that is searched; none watches the folder alone.
+        study_date: What the archive is searched for, such as 20260301 or 20260301-20260331.
+        preliminary: Unsigned drafts are sent out too, by the server that has the same option.
+        harm: How bad a wrong answer to this question is.
+        every: Seconds between two looks.
+        once: Look once, and end.
+    """
+    import time
+    from pathlib import Path
+
+    from mmmed.data.sources.dicom_web import DicomWeb
+    from mmmed.inference.session import open_session
+    from mmmed.serving.database.engine import open_database
+    from mmmed.serving.database.upgrade import upgrade
+    from mmmed.serving.desk.desk import Desk, Rules
+    from mmmed.serving.hospital.intake import Intake
+
+    if every <= 0:
+        raise ConfigError(f"every is {every}; expected a number above 0")
+    engine = open_database(database)
+    upgrade(engine)
+    session = open_session(checkpoint)
+    rules = Rules(preliminary=preliminary, destinations=("dicom", "fhir") if preliminary else ())
+    intake = Intake(
+        folder=Path(folder),
+        desk=Desk(engine, rules=rules),
+        writer=session,
+        question=question,
+        model=Path(checkpoint.rstrip("/")).name,
+        version=session.identity(),
+        harm=harm,
+    )
+    studies = {"StudyDate": study_date} if study_date else None
+    source = DicomWeb(archive, folder, studies=studies) if archive else None
+    while True:
+        if source is not None:
+            source.prepare()
+        made = intake.look()
+        if made or once:
+            told = "; ".join(f"{count} {reason}" for reason, count in intake.passed_over.items())
+            print(f"{made} new drafts{f'; passed over: {told}' if told else ''}", flush=True)
+        if once:
+            return
+        time.sleep(every)
+
+
 def verify_history(database: str | None = None, head: str | None = None) -> None:
     """Prove that no event, draft or picture was altered, and print the head of the chain, to be noted elsewhere.
 

@@ -92,6 +92,11 @@ class Desk:
                 put_preliminary(connection, id, self._destinations(connection, id), at=at)
         return id
 
+    def is_done(self, request: str) -> bool:
+        """Whether a request was done already."""
+        with reading(self.engine) as connection:
+            return _draft_of(connection, request) is not None
+
     def queue(self) -> list[Waiting]:
         """What waits for a person: the most uncertain and most harmful first, then the oldest."""
         moment = written(self.clock())
