@@ -41,9 +41,13 @@ def main() -> None:
     logging.disable(logging.WARNING)
     session = load(WEIGHTS, device="cpu")
     rows = []
-    for name, documents in {"medmcqa": medmcqa(root), "pubmedqa": pubmedqa(root)}.items():
-        answers = ask(session, name, dict(list(documents)[: counts[name]]), kept / f"{name}.jsonl")
-        rows.append(compared(name, answers))
+    for name, documents in {"medmcqa": dict(medmcqa(root)), "pubmedqa": dict(pubmedqa(root))}.items():
+        known = {example.id for example in load_task(TASKS / f"{name}.yaml").examples()}
+        both = [id for id in documents if id in known][: counts[name]]
+        answers = ask(session, name, {id: documents[id] for id in both}, kept / f"{name}.jsonl")
+        # Our source sets records aside that cannot be answered rightly, such as with one option twice.
+        set_aside = [id for id in list(documents)[: counts[name]] if id not in known]
+        rows.append(compared(name, answers) | {"set_aside_among_the_first": set_aside})
         print(json.dumps(rows[-1], indent=1))
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "agreement.json").write_text(json.dumps(rows, indent=1) + "\n")

@@ -1,10 +1,11 @@
 """How often monitoring raises a false alarm, and after how many studies it finds a planted shift.
 
-    python benchmarks/drift.py [null runs] [runs of each shift] [folder of the data sets] [folder for features]
+    python benchmarks/drift.py [null runs] [runs of each shift] [folder of the data sets] [folder for features] [shifts]
 
 Studies are phantom films as the default encoder sees them. The model that answers is a logistic regression for each
 finding, trained on other films; the signed reports say what is really there. Every run draws its studies anew, without
-replacement, from the same pools. Rows go to results/drift.json; features are kept, so that a second run costs less.
+replacement, from the same pools. Rows go to results/drift.json, in the place of those of the same shift; features are
+kept, so that a second run costs less. `shifts` is a word: only those are run in whose name it is.
 """
 
 import json
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from encoders import encoder
 from measuring import RESULTS
+from measuring import read as read_rows
 from PIL import Image, ImageEnhance
 from scipy.stats import binom, binomtest
 from sklearn.linear_model import LogisticRegression
@@ -43,7 +45,11 @@ AT_ONCE = 32
 TRAINING, USUAL, SHIFTED = 300, 700, 100
 REFERENCE, BEFORE, AFTER = 200, 100, 100
 NEW_MIX = {"": {"effusion": 0.85, "cardiomegaly": 0.85, "opacity": 0.1, "nodule": 0.1}}
+MORE = {"": {"effusion": 0.65}}
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+Maker = Callable[[], Sequence[tuple[Image.Image, dict[str, Any]]]]
 
 
 class Pool(NamedTuple):
@@ -61,40 +67,43 @@ def main() -> None:
     root = Path(sys.argv[3] if len(sys.argv) > 3 else "../shared/data")
     kept = Path(sys.argv[4] if len(sys.argv) > 4 else "outputs/drift")
     torch.set_num_threads(1)
+    word = sys.argv[5] if len(sys.argv) > 5 else ""
     training = pool(kept, "training", lambda: films(seed=11, count=TRAINING))
     usual = pool(kept, "usual", lambda: films(seed=12, count=USUAL))
-    shifts = {
-        "scanner: contrast 0.6 of what it was": pool(kept, "contrast", lambda: films(seed=13, change=flatter)),
-        "other disease mix": pool(kept, "mix", lambda: films(seed=14, planted=Planted(prevalence=NEW_MIX))),
-        "other body part: ultrasound": pool(kept, "ultrasound", lambda: ultrasound(root)),
+    makers: dict[str, tuple[str, Maker]] = {
+        "scanner: contrast 0.6 of what it was": ("contrast", lambda: films(seed=13, contrast=0.6)),
+        "weak: contrast 0.9 of what it was": ("contrast09", lambda: films(seed=15, contrast=0.9)),
+        "other disease mix": ("mix", lambda: films(seed=14, planted=Planted(prevalence=NEW_MIX))),
+        "weak: effusion on 0.65 of films, not 0.45": (
+            "effusion",
+            lambda: films(seed=16, planted=Planted(prevalence=MORE)),
+        ),
+        "other body part: ultrasound": ("ultrasound", lambda: ultrasound(root)),
     }
+    shifts = {name: pool(kept, *maker) for name, maker in makers.items() if word in name}
     model = Model(training)
     log = {name: model.studies(one, name) for name, one in {"usual": usual, **shifts}.items()}
-    rows: list[dict[str, Any]] = []
     for name in shifts:
-        rows.append(delays(name, log["usual"], log[name], runs))
-        write(rows)
-    write([*rows, false_alarms(log["usual"], nulls)])
+        write(delays(name, log["usual"], log[name], runs))
+    if nulls:
+        write(false_alarms(log["usual"], nulls))
 
 
 def films(
-    *, seed: int, count: int = SHIFTED, planted: Planted | None = None, change: Callable[..., Image.Image] | None = None
+    *, seed: int, count: int = SHIFTED, planted: Planted | None = None, contrast: float = 1.0
 ) -> list[tuple[Image.Image, dict[str, Any]]]:
-    """Phantom films with what is true of them."""
+    """Phantom films with what is true of them; the contrast is that of a machine that was set otherwise."""
     cases = [make_case(seed, index, planted or Planted()) for index in range(count)]
     pictures = (render(case, tag=False) for case in tqdm(cases, desc="films", mininterval=5))
-    return [(change(one) if change else one, truth(case)) for one, case in zip(pictures, cases, strict=True)]
+    return [
+        (ImageEnhance.Contrast(one).enhance(contrast), truth(case)) for one, case in zip(pictures, cases, strict=True)
+    ]
 
 
 def truth(case: Case) -> dict[str, Any]:
     """View, machine, sex and findings."""
     findings = {one.kind: one.present for one in case.findings}
     return {"view": case.view, "scanner": case.scanner, "sex": case.sex, "findings": findings}
-
-
-def flatter(film: Image.Image) -> Image.Image:
-    """As of a machine that was set otherwise, which nothing but the picture tells."""
-    return ImageEnhance.Contrast(film).enhance(0.6)
 
 
 def ultrasound(root: Path) -> list[tuple[Image.Image, dict[str, Any]]]:
@@ -106,7 +115,7 @@ def ultrasound(root: Path) -> list[tuple[Image.Image, dict[str, Any]]]:
     return [(image.open().convert("L"), about) for image in list(images.values())[:SHIFTED]]
 
 
-def pool(kept: Path, name: str, make: Callable[[], Sequence[tuple[Image.Image, dict[str, Any]]]]) -> Pool:
+def pool(kept: Path, name: str, make: Maker) -> Pool:
     """Films as the encoder and the statistics of pixels see them; read back where they were kept."""
     path = kept / f"{name}.npz"
     if not path.is_file():
@@ -243,12 +252,14 @@ def spread(delays: Sequence[int]) -> dict[str, float]:
     return {"median": median(delays), "least": min(delays), "most": max(delays)} if delays else {}
 
 
-def write(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the rows and keep them, whole or not at all."""
-    print(json.dumps(rows, indent=1))
-    partial = RESULTS / f"drift.{os.getpid()}.part"
-    partial.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    partial.replace(RESULTS / "drift.json")
+def write(row: dict[str, Any]) -> None:
+    """Print a row and keep it in the place of that of the same shift, whole or not at all."""
+    print(json.dumps(row, indent=1), flush=True)
+    path = RESULTS / "drift.json"
+    rows = {one["shift"]: one for one in read_rows(path)} | {row["shift"]: row}
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    partial.write_text(json.dumps(list(rows.values()), indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 if __name__ == "__main__":
