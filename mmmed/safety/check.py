@@ -1,11 +1,12 @@
 """The seam of the audits: a check asks a checkpoint and gives back measures."""
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from PIL import Image
 from tqdm import tqdm
 
 from mmmed.evaluation.answers import questions_of
@@ -19,6 +20,42 @@ from mmmed.records import Example
 from mmmed.safety.measure import Measure
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """One item as the checkpoint met it, and what it said.
+
+    Args:
+        change: What was changed, in a word; nothing where the question stands as it is.
+        example: The question as it was seen.
+        said: The answer.
+    """
+
+    change: str
+    example: Example
+    said: Prediction
+
+
+@dataclass(kw_only=True)
+class Evidence:
+    """What a check saw, by the identifier of the item, so that every figure leads to what it was made from.
+
+    Args:
+        shown: Questions with their answers, in the order in which they were asked.
+        maps: Pictures that a check drew, such as where the model looks.
+    """
+
+    shown: dict[str, list[Shown]] = field(default_factory=dict)
+    maps: dict[str, Image.Image] = field(default_factory=dict)
+
+    def of(self, items: Iterable[str]) -> "Evidence":
+        """That of some items."""
+        wanted = set(items)
+        return Evidence(
+            shown={item: shown for item, shown in self.shown.items() if item in wanted},
+            maps={item: drawn for item, drawn in self.maps.items() if item in wanted},
+        )
+
+
 @dataclass
 class Subject:
     """The checkpoint under audit; what it answered once is kept, so that an audit goes on after a stop.
@@ -27,11 +64,13 @@ class Subject:
         session: The loaded model.
         identity: Digest of its weights and of how it is asked.
         output: Folder of the answers.
+        evidence: What the check under way has seen so far.
     """
 
     session: Session
     identity: str
     output: Path
+    evidence: Evidence = field(default_factory=Evidence)
 
     def task(self, path: str) -> Task:
         """A task by its file. Raises `ConfigError`."""
@@ -53,10 +92,13 @@ class Subject:
         blocks = blocks_of(questions, identity=self.identity, folder=self.output)
         with tqdm(total=len(asked), desc=f"{task.name} {name}".strip(), unit="question") as progress:
             answer_blocks(self.session, blocks, turn=itertools.count(), advance=progress.update)
-        return [
+        said = [
             prediction(example, one, arm=MAIN, task=task.name)
             for example, one in zip(asked, kept_answers(blocks), strict=True)
         ]
+        for example, one in zip(asked if seen is None else seen, said, strict=True):
+            self.evidence.shown.setdefault(one.id, []).append(Shown(change=name, example=example, said=one))
+        return said
 
 
 class Check(Protocol):

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
 from mmmed.evaluation.metrics.tally import ratio
 from mmmed.evaluation.ranking import BoolArray, weighted_auroc
+from mmmed.evaluation.significance import holm
 from mmmed.evaluation.statistics import (
     Estimate,
     FloatArray,
@@ -23,8 +25,13 @@ from mmmed.evaluation.statistics import (
 # Legend of array names: N items, T tally columns.
 
 SEED = 0
+ALPHA = 0.05
 RANKINGS = 1000
 """Resamples of areas under curves, each of which sorts all items anew."""
+
+
+# Figures of a check are about the same number of patients, and drawing them is most of the work.
+_drawn_weights = lru_cache(maxsize=2)(patient_weights)
 
 
 class Verdict(StrEnum):
@@ -50,6 +57,8 @@ class Measure:
         most: Greatest value that is allowed; none if there is no limit above.
         items: Identifiers of the items that made it bad, the worst first.
         note: What a reader has to know of it.
+        p: Probability of a figure as far from what is expected by chance, adjusted (Holm) over the figures that it was
+            looked for among; not a number where nothing was tested.
     """
 
     name: str
@@ -62,6 +71,7 @@ class Measure:
     most: float | None = None
     items: tuple[str, ...] = ()
     note: str = ""
+    p: float = math.nan
 
     @classmethod
     def of(
@@ -75,6 +85,7 @@ class Measure:
         most: float | None = None,
         items: Iterable[str] = (),
         note: str = "",
+        p: float = math.nan,
     ) -> "Measure":
         """From an estimate."""
         return cls(
@@ -88,17 +99,21 @@ class Measure:
             most=most,
             items=tuple(items),
             note=note,
+            p=p,
         )
 
     @property
     def verdict(self) -> Verdict:
-        """Passed or failed only where the whole interval is inside or outside; not shown without a limit."""
+        """Passed or failed only where the whole interval is inside or outside; not shown without a limit.
+
+        Of figures that were tested as a family none fails that may be the chance find of a long list.
+        """
         if (self.least is None and self.most is None) or not (math.isfinite(self.low) and math.isfinite(self.high)):
             return Verdict.NOT_SHOWN
         least = self.least if self.least is not None else -math.inf
         most = self.most if self.most is not None else math.inf
         if self.low > most or self.high < least:
-            return Verdict.FAILED
+            return Verdict.NOT_SHOWN if self.p >= ALPHA else Verdict.FAILED
         return Verdict.PASSED if self.low >= least and self.high <= most else Verdict.NOT_SHOWN
 
 
@@ -130,7 +145,7 @@ def estimate(
     order = sorted(set(patients))
     summed = sum_by_patient(np.asarray(tallies_NT, dtype=np.float64), patients, order=order)
     return bootstrap_estimate(
-        summed, value_of=value_of, weights=patient_weights(len(order), seed=SEED), support=len(order), bounds=bounds
+        summed, value_of=value_of, weights=_drawn_weights(len(order), seed=SEED), support=len(order), bounds=bounds
     )
 
 
@@ -156,6 +171,24 @@ def mean_estimate(
         value_of=lambda totals: ratio(totals[..., 0], totals[..., 1]),
         bounds=bounds,
     )
+
+
+def weighted_estimate(
+    value_of: ValueOf, patients: Sequence[str], *, bounds: tuple[float, float] = (0.0, 1.0)
+) -> Estimate:
+    """A figure that is no ratio of sums, with its interval over patients.
+
+    Args:
+        value_of: From weights of items (B, N) to the figure of each row (B,).
+        patients: Whom each item is about.
+        bounds: Least and greatest value the figure can have.
+    """
+    order = sorted(set(patients))
+    places = {patient: place for place, patient in enumerate(order)}
+    weights_BP = _drawn_weights(len(order), draws=RANKINGS, seed=SEED).astype(np.float64)
+    drawn = value_of(weights_BP[:, [places[patient] for patient in patients]])
+    value = float(value_of(np.ones((1, len(patients))))[0])
+    return interval_of(value, drawn, patients=len(order), support=len(order), bounds=bounds)
 
 
 def auroc_estimate(scores_N: FloatArray, positive_N: BoolArray, patients: Sequence[str]) -> Estimate:
@@ -186,9 +219,9 @@ def ranking_estimate(figure: Ranking, scores_N: FloatArray, positive_N: BoolArra
         positive_N: What is.
         patients: Whom each item is about.
     """
-    order = sorted(set(patients))
-    places = {patient: place for place, patient in enumerate(order)}
-    weights_BP = patient_weights(len(order), draws=RANKINGS, seed=SEED).astype(np.float64)
-    drawn = figure(scores_N, positive_N, weights_BP[:, [places[patient] for patient in patients]])
-    value = float(figure(scores_N, positive_N, np.ones((1, len(scores_N))))[0])
-    return interval_of(value, drawn, patients=len(order), support=len(order), bounds=(0.0, 1.0))
+    return weighted_estimate(lambda weights_BN: figure(scores_N, positive_N, weights_BN), patients)
+
+
+def adjusted(measures: Sequence[Measure]) -> list[Measure]:
+    """The same figures with their p-values adjusted (Holm) as one family."""
+    return [replace(measure, p=p) for measure, p in zip(measures, holm([one.p for one in measures]), strict=True)]

@@ -1,5 +1,6 @@
 """A model of known faults, and answers of known truth."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,34 +8,36 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmmed.data.sources.phantom import PhantomImage, PhantomSource
 from mmmed.evaluation.predictions import Prediction
 from mmmed.records import Answer, Example
 from mmmed.safety.check import Subject
 
-Believe = Callable[[Example], float]
-"""From a question to the probability of yes."""
+Believe = Callable[[Example], float | dict[str, float]]
+"""From a question to the probability of yes, or of each option."""
 
 
 class Oracle:
-    """Answers yes/no questions with whatever probability it is told to."""
+    """Answers closed questions with whatever probabilities it is told to, and writes what it is told to."""
 
-    def __init__(self, believe: Believe) -> None:
+    def __init__(self, believe: Believe, say: Callable[[Example], str]) -> None:
         self.believe = believe
+        self.say = say
         self.asked = 0
 
     def choose(self, examples: Sequence[Example], *, advance: Any = None, **settings: Any) -> list[Answer]:
         self.asked += len(examples)
         answers = []
         for example in examples:
-            yes = self.believe(example)
-            options = {"yes": yes, "no": 1 - yes}
+            believed = self.believe(example)
+            options = believed if isinstance(believed, dict) else {"yes": believed, "no": 1 - believed}
             answers.append(Answer(text=max(options, key=options.__getitem__), options=options))
         return answers
 
     def write(self, examples: Sequence[Example], **settings: Any) -> list[Answer]:
-        return [Answer(text="") for _ in examples]
+        return [Answer(text=self.say(example)) for example in examples]
 
 
 def sees(example: Example) -> float:
@@ -49,8 +52,8 @@ def sees(example: Example) -> float:
 def subject(tmp_path: Path) -> Callable[..., Subject]:
     """Makes a checkpoint under audit of a way to answer."""
 
-    def make(believe: Believe) -> Subject:
-        oracle: Any = Oracle(believe)
+    def make(believe: Believe, say: Callable[[Example], str] = lambda example: "") -> Subject:
+        oracle: Any = Oracle(believe, say)
         return Subject(session=oracle, identity=str(id(oracle)), output=tmp_path / "answers")
 
     return make
@@ -72,6 +75,54 @@ source:
     questions: [finding]
     fractions: {{train: 0.2, validation: 0.2, test: 0.6}}
 """
+    )
+    return str(path)
+
+
+@pytest.fixture
+def known_films_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Makes task files of 120 films whose pixels nobody looks at, which saves drawing them."""
+    blank = Image.new("L", (256, 256), 90)
+    monkeypatch.setattr("mmmed.data.sources.phantom.render", lambda case, tag: blank)
+
+    def make(*questions: str) -> str:
+        path = tmp_path / "known_films.yaml"
+        path.write_text(
+            f"""
+name: known_films
+version: 1
+source:
+  class_path: mmmed.data.sources.phantom.PhantomSource
+  init_args:
+    count: 120
+    questions: [{", ".join(questions)}]
+    fractions: {{train: 0.2, validation: 0.1, test: 0.7}}
+"""
+        )
+        return str(path)
+
+    return make
+
+
+@pytest.fixture
+def choices_task(tmp_path: Path) -> str:
+    """A task file: 60 vignettes of adults with four options, the first of which is right."""
+    lines = [
+        {
+            "id": f"v{number}",
+            "question": f"A {30 + number}-year-old man has had a cough for {number + 2} days. He has no fever, and his "
+            f"pulse is {60 + number}/min. What is the best next step?",
+            "options": {"A": f"Step {number}", "B": "Wait", "C": "Operate", "D": "Send home"},
+            "answer": "A",
+            "meta_info": "step1",
+        }
+        for number in range(60)
+    ]
+    (tmp_path / "medqa_us_test.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    path = tmp_path / "choices.yaml"
+    path.write_text(
+        "name: choices\nversion: 1\nsource:\n  class_path: mmmed.data.sources.medqa.MedQa\n"
+        f"  init_args: {{root: {tmp_path}}}\n"
     )
     return str(path)
 
