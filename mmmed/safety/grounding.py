@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mmmed.errors import DataError
 from mmmed.evaluation.controls import control_named
@@ -18,6 +18,11 @@ from mmmed.evaluation.task import Task
 from mmmed.records import Example, LazyImage
 from mmmed.safety.check import Subject
 from mmmed.safety.measure import Measure, estimate
+from mmmed.transforms import Fit
+
+_RED, _GREEN = (215, 48, 39), (26, 152, 80)
+_STRONGEST = 150
+"""Of 255, so that the image stays visible under the map."""
 
 
 @dataclass(kw_only=True)
@@ -150,16 +155,19 @@ class Occlusion:
     def examine(self, subject: Subject) -> list[Measure]:
         """The hits minus those of chance."""
         task = subject.task(self.task)
-        chosen = [one for one in task.examples() if one.reference == "yes" and _boxes_of(one)][: self.images]
+        chosen = [one for one in task.examples() if one.reference == "yes" and boxes_of(one)][: self.images]
         if not chosen:
             raise DataError(f"task {task.name}: no image says where a finding lies; leave the check out")
+        subject.answers(task, chosen)
         places = occlude(subject, task, chosen, grid=self.grid)
+        for place in places:
+            subject.evidence.maps[f"{place.example.source}:{place.example.id}"] = overlay(place)
         return [pointing(places, at_least=self.at_least)]
 
 
 def occlude(subject: Subject, task: Task, examples: Sequence[Example], *, grid: int) -> list[Place]:
     """Hide each square of each example's first image in turn."""
-    squares = {one.id: _squares(one.images[0].open().size, grid) for one in examples}
+    squares = {one.id: squares_of(one.images[0].open().size, grid) for one in examples}
     asked, seen = [], []
     for one in examples:
         for number, square in enumerate([None, *squares[one.id]]):
@@ -179,7 +187,7 @@ def pointing(places: Sequence[Place], *, at_least: float | None) -> Measure:
     """How often the strongest square touches a box, minus the share of squares that do."""
     rows, missed = [], []
     for place in places:
-        touches = np.array([any(_overlap(square, box) for box in _boxes_of(place.example)) for square in place.squares])
+        touches = np.array([any(_overlap(square, box) for box in boxes_of(place.example)) for square in place.squares])
         hit = bool(touches[int(place.drops.argmax())])
         rows.append([float(hit), float(touches.mean()), 1.0])
         if not hit:
@@ -202,14 +210,42 @@ def pointing(places: Sequence[Place], *, at_least: float | None) -> Measure:
     )
 
 
-def _boxes_of(example: Example) -> list[tuple[int, int, int, int]]:
+def overlay(place: Place) -> Image.Image:
+    """The image with what matters in red, the more the stronger, and the finding's boxes in green."""
+    picture = place.example.images[0].open().convert("RGB")
+    values = np.clip(place.drops, 0, None).ravel()
+    strengths = (values / values.max(initial=1e-12) * _STRONGEST).astype(int).tolist()
+    red = Image.new("RGB", picture.size, _RED)
+    mask = Image.new("L", picture.size, 0)
+    for square, strength in zip(place.squares, strengths, strict=True):
+        mask.paste(strength, square)
+    drawn = Image.composite(red, picture, mask)
+    pen = ImageDraw.Draw(drawn)
+    for x0, y0, x1, y1 in boxes_of(place.example):
+        pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline=_GREEN, width=max(1, max(picture.size) // 128))
+    return drawn
+
+
+def boxes_of(example: Example) -> list[tuple[int, int, int, int]]:
+    """Where what is asked about lies on the first image; nothing where the image does not know it."""
     image = example.images[0] if example.images else None
     return [tuple(box) for box in image.boxes(example.topic)] if isinstance(image, Boxed) else []
 
 
-def _squares(size: tuple[int, int], grid: int) -> list[tuple[int, int, int, int]]:
-    width, height = size
-    columns, rows = (np.linspace(0, length, grid + 1).round().astype(int).tolist() for length in (width, height))
+def squares_of(size: tuple[int, int], grid: int, *, fit: Fit = "stretch") -> list[tuple[int, int, int, int]]:
+    """The rectangles of a picture that the places of a grid stand for, row by row; empty ones lie beside it.
+
+    Args:
+        size: Width and height of the picture.
+        grid: Places to a side.
+        fit: How the picture was made the square that the grid lies on.
+    """
+    spans = []
+    for length in size:
+        side = {"stretch": length, "crop": min(size)}.get(fit, max(size))
+        edges = np.linspace(0, side, grid + 1) + (length - side) / 2
+        spans.append(edges.round().clip(0, length).astype(int).tolist())
+    columns, rows = spans
     return [(columns[x], rows[y], columns[x + 1], rows[y + 1]) for y in range(grid) for x in range(grid)]
 
 
