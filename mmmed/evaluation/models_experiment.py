@@ -10,15 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jsonargparse import ArgumentParser
-
 from mmmed.data.leakage.findings import Finding
 from mmmed.data.leakage.texts import BenchmarkIndex
-from mmmed.data.source import Source
 from mmmed.errors import ConfigError
 from mmmed.evaluation.answers import ask
 from mmmed.evaluation.compare import Row, compare_runs
+from mmmed.evaluation.contamination import listed_sources, met_in, training_sources
 from mmmed.evaluation.experiment import tasks_by_name
 from mmmed.evaluation.experiment_file import MAIN, MAJORITY
 from mmmed.evaluation.majority import majority
@@ -28,7 +25,6 @@ from mmmed.evaluation.results import adjust, write_results
 from mmmed.evaluation.task import Task
 from mmmed.evaluation.trained import Fit
 from mmmed.page.files import replace_text
-from mmmed.records import Example
 from mmmed.training.perplexity import FILE as PERPLEXITY
 
 KIND = "models"
@@ -220,9 +216,9 @@ def _contamination(experiment: ModelsExperiment, tasks: Mapping[str, Task]) -> l
         stages = _stages(experiment, described)
         if not stages:
             continue
-        key = tuple(dict.fromkeys(json.dumps(listed) for stage in stages for listed in _listed(Path(stage))))
+        key = tuple(dict.fromkeys(json.dumps(listed) for stage in stages for listed in listed_sources(Path(stage))))
         if key not in known:
-            known[key] = _met(_training_sources([json.loads(one) for one in key]), asked)
+            known[key] = met_in(training_sources([json.loads(one) for one in key]), asked)
         for name, examples in asked.items():
             scores = [one.score for one in known[key] if one.second.startswith(f"{name}:")]
             found.append(
@@ -242,37 +238,6 @@ def _stages(experiment: ModelsExperiment, arm: ModelArm) -> list[str]:
     """All stages that a model went through, those of the arm it follows first."""
     before = _stages(experiment, experiment.arms[arm.after]) if arm.after is not None else []
     return [*before, *arm.stages]
-
-
-def _met(sources: Sequence[Source], asked: Mapping[str, Sequence[Example]]) -> list[Finding]:
-    index = BenchmarkIndex(one for examples in asked.values() for one in examples)
-    for source in sources:
-        source.prepare()
-        for record in source.records():
-            if isinstance(record, Example) and record.split == "train":
-                index.add(record)
-    return index.findings()
-
-
-def _listed(stage: Path) -> list[Any]:
-    """The sources that a training configuration lists. Raises `ConfigError` where it lists none."""
-    content = yaml.safe_load(stage.read_text(encoding="utf-8"))
-    try:
-        data = content["data"]
-        if isinstance(data, str):
-            data = yaml.safe_load((stage.parent / data).read_text(encoding="utf-8"))
-        listed: list[Any] = list(data["init_args"]["sources"])
-    except (KeyError, TypeError, OSError) as error:
-        raise ConfigError(f"stage {stage}: expected data.init_args.sources in it") from error
-    return listed
-
-
-def _training_sources(listed: Sequence[Any]) -> list[Source]:
-    """Sources built from what a configuration lists."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--sources", type=list[Source])
-    sources: list[Source] = parser.instantiate(parser.parse_object({"sources": list(listed)})).sources
-    return sources
 
 
 def _perplexity(trained: Mapping[tuple[str, int], Path]) -> dict[str, dict[int, dict[str, dict[str, float]]]]:
