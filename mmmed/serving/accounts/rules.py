@@ -24,7 +24,7 @@ def identifier_of(accounts: Accounts) -> Identify:
         token = request.cookies.get(COOKIE)
         login = await run_in_threadpool(accounts.find, token) if token else None
         request.state.login = login
-        return Identity(login.user.name, f"{login.user.full_name}, {login.user.role}") if login else None
+        return Identity(login.user.name, f"{login.user.shown_name} ({login.user.role})") if login else None
 
     return identify
 

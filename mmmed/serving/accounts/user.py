@@ -33,6 +33,11 @@ class User:
     role: Role
     active: bool = True
 
+    @property
+    def shown_name(self) -> str:
+        """The full name as pages write it: `Curie, Marie`."""
+        return self.full_name.replace("^", ", ", 1).replace("^", " ")
+
 
 @dataclass(frozen=True, slots=True)
 class Login:

@@ -17,13 +17,20 @@ class Part(NamedTuple):
 def difference(before: str, after: str) -> tuple[Part, ...]:
     """The stretches of both texts in reading order; `same` and `gone` are `before`, `same` and `new` are `after`."""
     old, new = _WORDS.findall(before), _WORDS.findall(after)
+    codes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
     parts: list[Part] = []
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if kind == "equal":
-            parts.append(Part("same", "".join(old[a:b])))
+    gone, came = "", ""
+    for place, (kind, a, b, c, d) in enumerate(codes):
+        taken, put = "".join(old[a:b]), "".join(new[c:d])
+        # A blank between two changes is part of one change, which is easier to read than two.
+        if kind != "equal" or (taken.isspace() and 0 < place < len(codes) - 1):
+            gone, came = gone + taken, came + put
             continue
-        if b > a:
-            parts.append(Part("gone", "".join(old[a:b])))
-        if d > c:
-            parts.append(Part("new", "".join(new[c:d])))
-    return tuple(parts)
+        parts += _changed(gone, came)
+        parts.append(Part("same", taken))
+        gone, came = "", ""
+    return (*parts, *_changed(gone, came))
+
+
+def _changed(gone: str, came: str) -> list[Part]:
+    return [Part("gone", gone)] * bool(gone) + [Part("new", came)] * bool(came)

@@ -16,7 +16,15 @@ def test_the_words_that_changed_are_marked() -> None:
     )
 
 
-@settings(deadline=None)
+def test_words_that_all_changed_are_one_change() -> None:
+    assert difference("aa bb cc.", "dd ee ff.") == (
+        Part("gone", "aa bb cc"),
+        Part("new", "dd ee ff"),
+        Part("same", "."),
+    )
+
+
+@settings(deadline=None, max_examples=50)
 @given(WORDS, WORDS)
 def test_both_texts_can_be_read_from_it(before: str, after: str) -> None:
     parts = difference(before, after)

@@ -100,7 +100,7 @@ STEPS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(STEPS, max_size=14), st.booleans())
 def test_in_any_order_a_signature_is_of_who_held_it_and_ends_it(steps: list[Step], two_people: bool) -> None:
     first = Step(act=Act.DRAFTED, actor="model", text=TEXT)
