@@ -71,6 +71,11 @@ class Album:
         self._names: list[str] = []
         self._features: OrderedDict[str, Tensor] = OrderedDict()
 
+    @property
+    def size(self) -> int:
+        """Pictures that it was shown."""
+        return len(self._names)
+
     def sequence(self, example: Example) -> tuple[int, ...]:
         """Token ids of a question, each image's places filled with the image's own number."""
         # Pixels are decoded when the image is looked at, and once for all questions about it.
