@@ -1,5 +1,7 @@
-"""A database of each kind that runs here, and people who work with it."""
+"""A database of each kind that runs here, people who work with it, and a server over a tiny model of random weights."""
 
+import io
+import json
 import os
 import re
 import shutil
@@ -14,13 +16,20 @@ from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
+from PIL import Image
 from sqlalchemy import Engine
 
+from mmmed.errors import ImageError
 from mmmed.serving.accounts.accounts import Accounts
 from mmmed.serving.accounts.passwords import Passwords
 from mmmed.serving.accounts.user import Role, User
 from mmmed.serving.database.engine import open_database
 from mmmed.serving.database.upgrade import upgrade
+from mmmed.serving.uploads import reading
+from mmmed.serving.uploads.folder import Uploads
+from mmmed.serving.uploads.reader import Reader
+from mmmed.serving.web.seen import SeenLog
+from mmmed.serving.web.settings import TOKEN
 
 PASSWORD = "seven green kettles"
 CHEAP = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
@@ -145,3 +154,73 @@ def log_in(client: Any, name: str, password: str = PASSWORD) -> Any:
     form = client.get("/login").text
     csrf = re.findall(r'name="csrf" value="([^"]+)"', form)[0]
     return client.post("/login", data={"name": name, "password": password, "csrf": csrf})
+
+
+@pytest.fixture(autouse=True)
+def _no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOKEN, raising=False)
+
+
+@pytest.fixture
+def film() -> bytes:
+    """A picture as a visitor sends it."""
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((40, 30)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def session(make_model: Callable[..., Any], make_processor: Callable[..., Any]) -> Any:
+    from mmmed.inference.session import Session
+
+    model = make_model(initializer_range=0.3)
+    return Session(model, make_processor(model, max_length=512), device="cpu")
+
+
+@pytest.fixture
+def lenient() -> Any:
+    """A policy that lets everything stand but one word, since a model of random weights says anything."""
+    from mmmed.safety.policy import Judgement, Policy
+    from mmmed.safety.policy_rules import Decision
+
+    class Lenient(Policy):
+        def judge_question(self, text: str) -> Judgement:
+            if "morphine" in text:
+                words = "That cannot be answered here."
+                return Judgement(decision=Decision.REFUSE, words=words, rules=("forbidden",))
+            return Judgement(decision=Decision.ALLOW)
+
+        def judge_answer(self, question: str, text: str) -> Judgement:
+            return self.judge_question(f"{question} {text}")
+
+    return Lenient.load()
+
+
+@pytest.fixture
+def served(session: Any, lenient: Any) -> Any:
+    from mmmed.serving.answering.engine import Engine
+    from mmmed.serving.answering.served import Served
+
+    return Served(name="tiny", engine=Engine(session), policy=lenient)
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> Any:
+    """Kept in a folder of the test and read in its own process, which starts at once."""
+    return Uploads(tmp_path / "uploads", reader=ReaderHere(0))
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> SeenLog:
+    """A log of who saw what."""
+    return SeenLog(tmp_path / "seen.jsonl")
+
+
+class ReaderHere(Reader):
+    """Reads without a process of its own, which takes seconds to start."""
+
+    async def read(self, file: Path, folder: Path) -> dict[str, Any]:
+        told = json.loads(json.dumps(reading.answer(json.dumps({"file": str(file), "folder": str(folder)}))))
+        if "fault" in told:
+            raise ImageError(told["fault"])
+        return dict(told["read"])

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmmed.errors import MmmedError
+from mmmed.serving.refusals import Refusal
 from mmmed.serving.web.visitor import LoginNeeded
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,9 @@ def add_faults(app: FastAPI, *, login: str) -> None:
         return JSONResponse({"detail": told}, status_code=422)
 
     async def mistaken(request: Request, error: Exception) -> Response:
-        return JSONResponse({"detail": str(error)}, status_code=422)
+        status = error.status if isinstance(error, Refusal) else 422
+        headers = {"Retry-After": "10"} if status == 503 else None
+        return JSONResponse({"detail": str(error)}, status_code=status, headers=headers)
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

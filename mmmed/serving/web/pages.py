@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from mmmed.page.html import environment
 from mmmed.serving.web.parts import Part
+from mmmed.serving.web.visitor import know_again
 
 ROOM = "mmmed.serving.web"
 
@@ -49,4 +50,7 @@ def static_folder(room: str) -> Path | None:
 def page(request: Request, template: str, *, status: int = 200, **content: Any) -> HTMLResponse:
     """Render a template of any part as the answer to a request."""
     pages: Pages = request.app.state.pages
-    return pages.response(request, template, status=status, **content)
+    answer = pages.response(request, template, status=status, **content)
+    if (code := getattr(request.state, "new_visit", None)) is not None:
+        know_again(answer, code)
+    return answer

@@ -25,6 +25,11 @@ class Visitor(NamedTuple):
     name: str
 
 
+def know_again(response: Response, code: str) -> None:
+    """Have a browser send its code from now on."""
+    response.set_cookie(COOKIE, code, httponly=True, samesite="strict", path="/")
+
+
 class LoginNeeded(Exception):
     """Nobody has logged in, and somebody must."""
 
@@ -52,7 +57,8 @@ async def visitor(request: Request, response: Response) -> Visitor:
     code = request.cookies.get(COOKIE, "")
     if not _CODE.fullmatch(code):
         code = secrets.token_urlsafe(16)
-        response.set_cookie(COOKIE, code, httponly=True, samesite="strict", path="/")
+        request.state.new_visit = code
+        know_again(response, code)
     return Visitor(f"visit:{code}")
 
 
