@@ -66,6 +66,7 @@ COMMANDS: dict[str, Command] = {
     "zero_shot": Command(
         "mmmed.cli.zero_shot:zero_shot", "score a contrastive checkpoint: prompts, retrieval, linear probe"
     ),
+    "chat": Command("mmmed.cli.serving:chat", "ask a model in the terminal"),
     "demo": Command("mmmed.cli.serving:demo", "open a local page on which a model is asked about pictures"),
     "generate": Command("mmmed.cli.commands:generate", "answer one question about one image"),
     "monitor": Command("mmmed.cli.monitor:monitor", "watch a model at work, and raise alarms when something changed"),

@@ -1,28 +1,97 @@
-"""The commands that put a model behind a page."""
+"""The commands that put a model behind a page, or into the terminal."""
 
 from __future__ import annotations
 
-from mmmed.errors import ConfigError
+import sys
+from pathlib import Path
+
+from mmmed.errors import ConfigError, MmmedError
 
 
-def demo(checkpoint: str, host: str = "127.0.0.1", port: int = 7860, names: str = "") -> None:
-    """Open a local page on which a model is asked about pictures.
+def demo(
+    checkpoint: str,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    names: str = "",
+    name: str | None = None,
+    index: str | None = None,
+    card: str | None = None,
+    policy: str | None = None,
+    folder: str = "outputs/demo",
+    sure: float = 0.6,
+    database: str | None = None,
+    device: str | None = None,
+) -> None:
+    """Open a local page on which a model is asked about pictures, and an interface for programs beside it.
 
     Args:
         checkpoint: Folder of a run or its `model` folder, or a LLaVA of transformers, by folder or hub name.
         host: Address to listen on; anything but this machine's own needs accounts or a token (`MMMED_TOKEN`).
         port: Port to listen on; 0 takes a free one.
         names: Other host names that the server answers to, such as that of a proxy, with commas between.
+        name: By which programs ask for the model; none takes the folder's name.
+        index: Folder of passages to answer from, that `mmmed index` wrote.
+        card: The model's `safety_card.json`; none takes the one beside the checkpoint, if there is one.
+        policy: File of rules on what may be asked and said; none takes those of the package.
+        folder: Where uploads are kept while they are looked at, and the log of who saw what.
+        sure: Confidence below which the model is held not to know.
+        database: URL of the database of accounts and drafts: people log in, and hand answers in for sign-off.
+        device: Where to compute; none takes a GPU where there is one.
     """
     try:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"the page needs {error.name}; install it with: pip install 'mmmed[serve]'") from error
-    from mmmed.serving.demo import demo_part
-    from mmmed.serving.web.application import make_application
+    from mmmed.serving.demo.server import Wanted, application, open_model
     from mmmed.serving.web.server import serve
     from mmmed.serving.web.settings import Settings
 
     settings = Settings(host=host, port=port, names=tuple(name for one in names.split(",") if (name := one.strip())))
-    serve(make_application(settings, [demo_part(checkpoint)]), settings)
+    wanted = Wanted(
+        checkpoint=checkpoint,
+        name=name,
+        index=index,
+        card=card,
+        policy=policy,
+        folder=folder,
+        sure=sure,
+        database=database,
+        device=device,
+    )
+    serve(application(open_model(wanted), settings, wanted), settings)
+
+
+def chat(checkpoint: str, image: str = "", longest: int = 256, policy: str | None = None) -> None:
+    """Ask a model in the terminal, question after question, each going on from those before it.
+
+    An empty line ends it; `/image FILE` begins anew with another picture, `/new` without one.
+
+    Args:
+        checkpoint: Folder of a run or its `model` folder, or a LLaVA of transformers, by folder or hub name.
+        image: PNG, JPEG or DICOM files to ask about, the oldest first, with commas between.
+        longest: Longest answer, in tokens.
+        policy: File of rules on what may be asked and said; none takes those of the package.
+    """
+    from mmmed.inference.loading import load
+    from mmmed.safety.policy import Policy
+    from mmmed.serving.answering.terminal import Conversation
+
+    rules = Policy.load(policy)
+    files = [Path(name) for one in image.split(",") if (name := one.strip())]
+    conversation = Conversation(load(checkpoint), rules, files=files, longest=longest)
+    print("Research use only; not medical advice.", file=sys.stderr)
+    while line := _asked():
+        try:
+            for words in conversation.say(line):
+                print(words, end="", flush=True)
+        except MmmedError as error:
+            print(f"mmmed: {error}", file=sys.stderr, end="")
+        print()
+
+
+def _asked() -> str:
+    try:
+        return input("> " if sys.stdin.isatty() else "").strip()
+    except EOFError:
+        return ""

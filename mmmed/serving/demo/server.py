@@ -1,0 +1,84 @@
+"""A model behind its page and its interface, with sign-off where a database of drafts is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from mmmed.inference.loading import load
+from mmmed.inference.retrieval import read_index
+from mmmed.safety.policy import Policy
+from mmmed.serving.answering.engine import Capacity, Engine
+from mmmed.serving.answering.served import Served, read_card
+from mmmed.serving.demo.part import demo_part
+from mmmed.serving.openai import interface_part
+from mmmed.serving.uploads.folder import Room, Uploads
+from mmmed.serving.web.application import make_application
+from mmmed.serving.web.seen import SeenLog
+from mmmed.serving.web.settings import Settings
+
+UPLOADS, SEEN = "uploads", "seen.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is served.
+
+    Args:
+        checkpoint: The model.
+        name: By which programs ask for it; none takes the folder's.
+        index: Folder of passages that `mmmed index` wrote, or none.
+        card: The safety card; none takes the one beside the checkpoint, if there is one.
+        policy: File of rules; none takes those that come with the package.
+        folder: Where uploads and the log of who saw what are.
+        sure: Confidence below which the model is held not to know.
+        database: URL of accounts and drafts, for sign-off; none does without logins and drafts.
+        device: Where to compute; none takes a GPU where there is one.
+    """
+
+    checkpoint: str
+    name: str | None = None
+    index: str | None = None
+    card: str | None = None
+    policy: str | None = None
+    folder: str = "outputs/demo"
+    sure: float = 0.6
+    database: str | None = None
+    device: str | None = None
+
+
+def open_model(wanted: Wanted, capacity: Capacity | None = None) -> Served:
+    """Load all that answers are made with; a mistake in any of it is told before the server starts.
+
+    Raises:
+        MmmedError: Something that was named is not there or does not fit.
+    """
+    policy = Policy.load(wanted.policy)
+    card = read_card(wanted.checkpoint, wanted.card)
+    index = read_index(Path(wanted.index)) if wanted.index else None
+    session = load(wanted.checkpoint, device=wanted.device)
+    name = wanted.name or Path(wanted.checkpoint.rstrip("/")).name
+    return Served(name=name, engine=Engine(session, capacity), policy=policy, index=index, card=card)
+
+
+def application(served: Served, settings: Settings, wanted: Wanted) -> FastAPI:
+    """The page and the interface, with accounts and sign-off where a database is named.
+
+    Args:
+        served: The model.
+        settings: Where the server listens and how much it takes.
+        wanted: What is served.
+    """
+    desk = None
+    if wanted.database:
+        # Needs a database's packages, which the page alone does not.
+        from mmmed.serving.demo.signing import signing
+
+        desk = signing(wanted.database, model=served.name, version=served.engine.session.identity())
+    folder = Path(wanted.folder)
+    uploads = Uploads(folder / UPLOADS, room=Room(bytes=settings.upload_bytes))
+    seen = SeenLog(folder / SEEN)
+    page = demo_part(served, uploads, seen, draft=desk.draft if desk else None, sure=wanted.sure)
+    return make_application(settings, [interface_part(served, uploads, seen), page, *(desk.parts if desk else ())])
