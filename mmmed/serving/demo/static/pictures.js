@@ -6,6 +6,7 @@ const byId = (id) => document.getElementById(id);
 const pictures = [];
 let current = null;
 let drawing = 0;
+let glowing = null;
 
 export function shownPictures() {
   // The oldest first: priors stand before what they are compared with.
@@ -136,6 +137,7 @@ function byHand() {
 
 export function drawHeat(drops) {
   // What weakens the answer when it is hidden glows; what does not stays dark.
+  glowing = drops;
   const canvas = byId("heat");
   const image = byId("shown");
   const grid = drops.length;
@@ -157,6 +159,7 @@ export function drawHeat(drops) {
 }
 
 export function clearHeat() {
+  glowing = null;
   byId("heat").hidden = true;
 }
 
@@ -198,5 +201,5 @@ export function listen() {
     byId(pictures.length ? "remove" : "files").focus();
     await request(`/demo/pictures/${gone.code}`, { method: "DELETE" }).catch(() => {});
   });
-  window.addEventListener("resize", clearHeat);
+  window.addEventListener("resize", () => glowing && drawHeat(glowing));
 }
