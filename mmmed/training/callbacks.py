@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import lightning
 import torch
@@ -88,6 +88,21 @@ class Pace(Callback):
             pl_module.log("train/gradient_norm", _norm(gradients))
 
 
+@runtime_checkable
+class Attests(Protocol):
+    """A callback that has something to say of how a model was made."""
+
+    def provenance(self) -> dict[str, Any]:
+        """By name, for the model's folder."""
+        ...
+
+
+def attested(trainer: lightning.Trainer) -> dict[str, Any]:
+    """What the callbacks of a run say of how the model was made."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return {key: value for one in callbacks if isinstance(one, Attests) for key, value in one.provenance().items()}
+
+
 class SaveModel(Callback):
     """Leaves the trained model as a folder `model` that inference, evaluation and the next stage open.
 
@@ -123,6 +138,7 @@ class SaveModel(Callback):
                 "data_hash": hashed,
                 "licences": [f"{card.title}: {card.licence}" for card in map(read_card, data.counts["train"])],
                 "environment": environment(),
+                **attested(trainer),
             },
         )
         _log.info("model saved in %s", folder)
