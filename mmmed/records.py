@@ -126,10 +126,12 @@ class Answer:
     Args:
         text: The chosen option or the generated text.
         options: Probability of each option (sums to 1, or to less where some samples named none), empty for free text.
+        abstains: Whether the model is less sure than it has to be for the answer to be shown (`mmmed abstain`).
     """
 
     text: str
     options: Mapping[str, float] = field(default_factory=dict)
+    abstains: bool = False
 
     @property
     def confidence(self) -> float | None:

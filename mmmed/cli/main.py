@@ -59,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "test": Command("mmmed.cli.training:main", "one pass over the test split", parses_itself=True),
     "evaluate": Command("mmmed.cli.evaluate:evaluate", "score a model on tasks", flags=("chat",)),
     "audit": Command("mmmed.cli.audit:audit", "check a model for bias, grounding, calibration, robustness, memory"),
+    "abstain": Command("mmmed.cli.abstain:abstain", "let a model be silent where it would be wrong too often"),
     "index": Command("mmmed.cli.index:index", "make passages searchable, for tasks that retrieve"),
     "plan": Command(
         "mmmed.cli.plan:main", "say what a run will need and take: parameters, memory, time", parses_itself=True
@@ -81,6 +82,9 @@ COMMANDS: dict[str, Command] = {
                 "mmmed.cli.experiment:experiment_compare",
                 "hold two results folders against each other, item by item",
                 positional="first second",
+            ),
+            "shortcut": Command(
+                "mmmed.cli.shortcut:shortcut", "plant a shortcut in rising doses and audit it", positional="study"
             ),
             "rate": Command(
                 "mmmed.cli.experiment:experiment_rate", "read raters' forms back: agreement, means", positional="output"

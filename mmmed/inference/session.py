@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import xxhash
 from transformers import TextIteratorStreamer
 
 from mmmed.data.collate import pad
 from mmmed.errors import CheckpointError
+from mmmed.inference.abstaining import FILE, Abstaining, read_abstaining
 from mmmed.inference.generation import Decoding, generate
 from mmmed.inference.likelihood import FloatArray, token_likelihoods
 from mmmed.inference.scoring import Rule, score_options
@@ -33,6 +35,7 @@ class Session:
         device: Where to compute; None takes a GPU where there is one.
         batch_size: Examples that free text is generated for at once.
         provenance: How the model was made, as its folder says.
+        abstaining: From which confidence on answers to closed questions stand; None lets all stand.
     """
 
     def __init__(
@@ -43,12 +46,14 @@ class Session:
         device: str | None = None,
         batch_size: int = 16,
         provenance: Mapping[str, Any] | None = None,
+        abstaining: Abstaining | None = None,
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device).eval()
         self.processor = processor
         self.batch_size = batch_size
         self.provenance: Mapping[str, Any] = provenance or {}
+        self.abstaining = abstaining
 
     def identity(self) -> str:
         """A digest of the weights and of how questions are put: what answers are kept under."""
@@ -85,7 +90,9 @@ class Session:
             values = rule.values(likelihoods, example.options, prior=prior)
             probabilities = torch.tensor(values, dtype=torch.float64).softmax(0).tolist()
             options = dict(zip(example.options, probabilities, strict=True))
-            answers.append(Answer(text=max(options, key=options.__getitem__), options=options))
+            text = max(options, key=options.__getitem__)
+            silent = self.abstaining is not None and self.abstaining.is_silent(options[text])
+            answers.append(Answer(text=text, options=options, abstains=silent))
         return answers
 
     def write(
@@ -112,6 +119,10 @@ class Session:
         )
         return [Answer(text=text) for text in texts]
 
+    def option_likelihoods(self, examples: Sequence[Example]) -> list[FloatArray]:
+        """Log-likelihood of each option of closed questions, as it stands: they need not make a whole."""
+        return [np.array(one.values) for one in score_options(self.model, self.processor, examples)]
+
     def likelihoods(self, examples: Sequence[Example], *, advance: Advance = lambda count: None) -> list[FloatArray]:
         """Log-likelihood of each token of each reference answer, as in training."""
         return token_likelihoods(self.model, self.processor, examples, batch_size=self.batch_size, advance=advance)
@@ -135,11 +146,9 @@ def open_session(folder: str | Path, *, device: str | None = None) -> Session:
     """Open a trained model: its `model` folder, or the run's folder around it.
 
     Raises:
-        CheckpointError: There is no model in the folder.
+        CheckpointError: There is no model in the folder, or what says when it abstains was fitted to another.
     """
-    path = Path(folder)
-    if not (path / "model.json").is_file() and (path / "model" / "model.json").is_file():
-        path = path / "model"
+    path = model_folder(folder)
     if not path.is_dir():
         raise CheckpointError(f"no model at {path}; name the `model` folder that a run left under its --output")
     opened = load(path)
@@ -150,4 +159,17 @@ def open_session(folder: str | Path, *, device: str | None = None) -> Session:
         tokens_per_image=opened.model.tokens_per_image,
         **opened.settings,
     )
-    return Session(opened.model, processor, device=device, provenance=opened.provenance)
+    session = Session(opened.model, processor, device=device, provenance=opened.provenance)
+    session.abstaining = read_abstaining(path)
+    if session.abstaining is not None and session.abstaining.identity != session.identity():
+        raise CheckpointError(
+            f"{path}: when it abstains was fitted to other weights; run `mmmed abstain` again, or delete {FILE}"
+        )
+    return session
+
+
+def model_folder(folder: str | Path) -> Path:
+    """The `model` folder of a run, or the folder itself."""
+    path = Path(folder)
+    inner = path / "model"
+    return inner if not (path / "model.json").is_file() and (inner / "model.json").is_file() else path

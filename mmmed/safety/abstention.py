@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmmed.errors import ConfigError
+from mmmed.errors import ConfigError, DataError
 from mmmed.evaluation.predictions import Prediction
 from mmmed.safety.calibration import Confidence, answered, confidence_of
 from mmmed.safety.check import Subject
@@ -64,6 +64,51 @@ class Abstention:
                 items=wrong,
                 note=f"of all answers {whole.value:.3f} ({whole.low:.3f} to {whole.high:.3f}) are wrong; "
                 f"area under the risk-coverage curve {risk_area(said):.3f}",
+            )
+        ]
+
+
+@dataclass(kw_only=True)
+class StatedRisk:
+    """Measures how often a model is wrong that abstains at a stated risk (`mmmed abstain`), where it answers.
+
+    Args:
+        task: Task file of closed questions, other than those that the threshold was fitted on.
+    """
+
+    task: str
+
+    @property
+    def title(self) -> str:
+        """What is asked."""
+        return "Does the model keep the risk at which it says it abstains?"
+
+    def examine(self, subject: Subject) -> list[Measure]:
+        """The share of wrong answers among those given.
+
+        Raises:
+            DataError: Nobody stated a risk, or it abstains from all.
+        """
+        fitted = subject.session.abstaining
+        if fitted is None:
+            raise DataError("the model does not abstain; fit when it has to with `mmmed abstain`")
+        items = answered(subject, subject.task(self.task))
+        said = confidence_of(items)
+        kept = (said.sure >= fitted.threshold).astype(np.float64)
+        if not kept.any():
+            raise DataError(f"the model abstains from all {len(items)} questions, so that nothing is known of its risk")
+        error = 1.0 - said.right
+        whole = mean_estimate(error, said.patients)
+        return [
+            Measure.of(
+                mean_estimate(error, said.patients, counts_N=kept),
+                name="wrong among the answers that are given",
+                n=int(kept.sum()),
+                expected=fitted.risk,
+                most=fitted.risk,
+                items=[item.id for item, shown, bad in zip(items, kept, error, strict=True) if shown and bad],
+                note=f"answers {kept.mean():.0%} of them; of all answers {whole.value:.3f} ({whole.low:.3f} to "
+                f"{whole.high:.3f}) are wrong",
             )
         ]
 

@@ -5,8 +5,18 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from mmmed.errors import DataError
 from mmmed.evaluation.predictions import Prediction
-from mmmed.safety.abstention import Abstention, Conformal, answer_set, conformal_threshold, kept_at, risk_area
+from mmmed.inference.abstaining import Abstaining
+from mmmed.safety.abstention import (
+    Abstention,
+    Conformal,
+    StatedRisk,
+    answer_set,
+    conformal_threshold,
+    kept_at,
+    risk_area,
+)
 from mmmed.safety.calibration import confidence_of
 from mmmed.safety.check import Subject
 from mmmed.safety.measure import Verdict
@@ -44,6 +54,27 @@ def test_answer_sets_cover_as_often_as_they_promise(make_items: Items) -> None:
         covered.append(np.mean([item.reference in answer_set(item.options, threshold) for item in items]))
     assert 0.88 <= np.mean(covered) <= 0.93
     assert conformal_threshold(honest(make_items, 0, count=5), miss=0.1) == 0.0, "too few to rule anything out"
+
+
+def test_a_stated_risk_is_held_against_what_comes_true(films_task: str, subject: Judge, sighted: Believe) -> None:
+    settings = {"risk": 0.1, "coverage": 0.5, "patients": 9, "task": "films", "identity": ""}
+    silent = Abstaining(threshold=0.8, **settings)  # type: ignore[arg-type]
+    judged = subject(sighted)
+    judged.session.abstaining = None
+    with pytest.raises(DataError, match="does not abstain"):
+        StatedRisk(task=films_task).examine(judged)
+    judged.session.abstaining = silent
+    (kept,) = StatedRisk(task=films_task).examine(judged)
+    assert (kept.value, kept.verdict) == (0.0, Verdict.PASSED)
+    assert "answers 100%" in kept.note
+    liar = subject(lambda one: 1 - sighted(one))
+    liar.session.abstaining = silent
+    (broken,) = StatedRisk(task=films_task).examine(liar)
+    assert (broken.value, broken.verdict) == (1.0, Verdict.FAILED)
+    unsure = subject(lambda one: 0.6)
+    unsure.session.abstaining = silent
+    with pytest.raises(DataError, match="abstains from all"):
+        StatedRisk(task=films_task).examine(unsure)
 
 
 def test_the_checks_judge_a_sighted_model(films_task: str, subject: Judge, sighted: Believe) -> None:
