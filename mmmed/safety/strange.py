@@ -7,22 +7,29 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from scipy.special import logsumexp
 from sklearn.covariance import LedoitWolf
 from sklearn.datasets import load_sample_images
 
 from mmmed.data.kept import features_of
-from mmmed.errors import ConfigError, did_you_mean
+from mmmed.errors import ConfigError, DataError, did_you_mean
+from mmmed.evaluation.answers import questions_of
 from mmmed.evaluation.metrics.tally import FloatArray
 from mmmed.evaluation.predictions import Prediction
+from mmmed.evaluation.ranking import weighted_false_alarms, weighted_precision_area
+from mmmed.evaluation.statistics import Estimate
+from mmmed.evaluation.task import Task
 from mmmed.inference.session import Session
 from mmmed.records import Example, LazyImage
 from mmmed.safety.check import Subject
-from mmmed.safety.measure import Measure, auroc_estimate, mean_estimate
+from mmmed.safety.measure import Measure, auroc_estimate, mean_estimate, ranking_estimate
 
 FEATURES_AT_ONCE = 16
 
@@ -40,6 +47,36 @@ def _cut(picture: Image.Image, generator: np.random.Generator) -> Image.Image:
     return picture.crop((left, top, left + width, top + height)).resize(picture.size)
 
 
+def _ultrasound(picture: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """A sector of speckle in bands, as of another modality."""
+    across, down, _ = _places(picture)
+    depth, angle = np.hypot(across, down), np.abs(np.arctan2(across, down + 1e-6))
+    bands = 1 + 0.5 * np.cos(14 * depth + generator.uniform(0, 6))
+    values = generator.rayleigh(60, depth.shape) * bands * (1.1 - depth)
+    return _drawn(np.where((angle < 0.7) & (depth > 0.08) & (depth < 0.98), values, 0), picture)
+
+
+def _limb(picture: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Two long bones in soft tissue with a joint between, as of another part of the body."""
+    across, down, grain = _places(picture, generator)
+    tilted = across + generator.uniform(-0.15, 0.15) * (down - 0.5)
+    bone = (np.minimum(np.abs(tilted - 0.09), np.abs(tilted + 0.09)) < 0.05) & (np.abs(down - 0.5) > 0.02)
+    return _drawn(90.0 * (np.abs(tilted) < 0.26) + 110.0 * bone + 8 * grain, picture)
+
+
+def _places(
+    picture: Image.Image, generator: np.random.Generator | None = None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Of each pixel, how far it is from the middle and from the top, in parts of the height; and grain."""
+    down, across = np.mgrid[0 : picture.height, 0 : picture.width].astype(np.float64) / picture.height
+    grain = generator.standard_normal(down.shape) if generator is not None else np.zeros_like(down)
+    return across - picture.width / picture.height / 2, down, grain
+
+
+def _drawn(values: FloatArray, like: Image.Image) -> Image.Image:
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert(like.mode)
+
+
 STRANGE: Mapping[str, Change] = {
     "inverted": lambda picture, generator: ImageOps.invert(picture),
     "rotated": lambda picture, generator: picture.rotate(90, expand=True),
@@ -47,7 +84,10 @@ STRANGE: Mapping[str, Change] = {
     "noisy": lambda picture, generator: _noise(picture, generator, share=0.4),
     "blank": lambda picture, generator: Image.new(picture.mode, picture.size, int(generator.integers(0, 256))),
     "photograph": lambda picture, generator: _photograph(picture, generator),
+    "ultrasound": _ultrasound,
+    "limb": _limb,
 }
+"""Other modality and other body part are drawings; real ones come from another task (`OutOfDistribution.others`)."""
 
 CORRUPTIONS: Mapping[str, Callable[[Image.Image, np.random.Generator, int], Image.Image]] = {
     "noise": lambda picture, generator, severity: _noise(picture, generator, share=0.04 * severity),
@@ -84,21 +124,29 @@ class Changed:
 
 @dataclass(kw_only=True)
 class OutOfDistribution:
-    """Measures how well the encoder's features, and how well confidence, tell strange images from those of the task.
+    """Measures how well the encoder's features, and how well the answers, tell strange images from those of the task.
+
+    The limit is about the distance of the features from usual ones. Beside it stand how far confidence tells strange
+    images apart, which is one minus the probability of the chosen option, and how far energy does, which is how
+    unlikely any of the options is to be said at all.
 
     Args:
-        task: Task file of questions about images; its training split says what is usual.
-        kinds: Strange images: `inverted`, `rotated`, `cropped`, `noisy`, `blank`, `photograph`.
+        task: Task file of closed questions about images; its training split says what is usual.
+        kinds: Strange images: `inverted`, `rotated`, `cropped`, `noisy`, `blank`, `photograph`, and drawings of an
+            `ultrasound` and a `limb`.
+        others: Task files whose images are strange, by a word for what they are, such as `{other modality: ...}`.
         at_least: Least area under the ROC curve of the features.
         usual: Most training images.
         images: Most images of the task.
 
     Source: Lee et al. 2018, NeurIPS, A Simple Unified Framework for Detecting Out-of-Distribution Samples (Mahalanobis
-    distance; here of one class, with the covariance of Ledoit & Wolf 2004).
+    distance; here of one class, with the covariance of Ledoit & Wolf 2004); Hendrycks & Gimpel 2017, ICLR (confidence);
+    Liu et al. 2020, NeurIPS, section 3.1 (energy, here over the options alone).
     """
 
     task: str
     kinds: list[str] = field(default_factory=lambda: list(STRANGE))
+    others: dict[str, str] = field(default_factory=dict)
     at_least: float | None = None
     usual: int = 300
     images: int = 60
@@ -116,11 +164,18 @@ class OutOfDistribution:
         task = subject.task(self.task)
         training, asked = _one_an_image(task.training())[: self.usual], _one_an_image(task.examples())[: self.images]
         detector = Distance(mean_features(subject.session, [one.images[0] for one in training]))
-        own = detector.of(mean_features(subject.session, [one.images[0] for one in asked]))
+        own = strangeness(subject, task, detector, asked)
         measures = []
         for kind in self.kinds:
-            other = detector.of(mean_features(subject.session, [Changed(one.images[0], kind) for one in asked]))
-            measures.append(told_apart(own, other, [one.patient for one in asked], kind, at_least=self.at_least))
+            seen = [replace(one, images=(Changed(one.images[0], kind), *one.images[1:])) for one in asked]
+            other = strangeness(subject, task, detector, seen)
+            measures.append(told_apart(own, other, _patients(asked), _patients(asked), kind, at_least=self.at_least))
+        for name, path in self.others.items():
+            images = [one.images[0] for one in _one_an_image(subject.task(path).examples())[: len(asked)]]
+            seen = [replace(one, images=(image, *one.images[1:])) for one, image in zip(asked, images, strict=False)]
+            other = strangeness(subject, task, detector, seen)
+            patients = [f"{name}: {image.name}" for image in images]
+            measures.append(told_apart(own, other, _patients(asked), patients, name, at_least=self.at_least))
         return measures
 
 
@@ -205,29 +260,76 @@ def mean_features(session: Session, images: Sequence[LazyImage]) -> NDArray[np.f
     return features_NW
 
 
+class Strangeness(NamedTuple):
+    """How strange each image is by each detector (N,); the higher, the stranger."""
+
+    features: FloatArray
+    confidence: FloatArray
+    energy: FloatArray
+
+
+def strangeness(subject: Subject, task: Task, detector: "Distance", seen: Sequence[Example]) -> Strangeness:
+    """Of images, each in one closed question.
+
+    Raises:
+        ConfigError: The model does not see.
+        DataError: A question has no options.
+    """
+    if not all(one.options for one in seen):
+        raise DataError(
+            f"task {task.name}: confidence needs closed questions; choose a task whose questions have options"
+        )
+    distance = detector.of(mean_features(subject.session, [one.images[0] for one in seen]))
+    put = questions_of(task, seen, found=task.retrieved(seen)).put()
+    likelihoods = subject.session.option_likelihoods(put)
+    # What differs by rounding alone is alike.
+    energy = np.array([-float(logsumexp(one)) for one in likelihoods]).round(9)
+    sure = np.array([float(np.exp(one.max() - logsumexp(one))) for one in likelihoods]).round(9)
+    return Strangeness(distance, 1.0 - sure, energy)
+
+
 def told_apart(
-    own: FloatArray, other: FloatArray, patients: Sequence[str], kind: str, *, at_least: float | None
+    own: Strangeness,
+    other: Strangeness,
+    own_patients: Sequence[str],
+    other_patients: Sequence[str],
+    kind: str,
+    *,
+    at_least: float | None,
 ) -> Measure:
-    """The area under the ROC curve of a distance, with its interval over patients, whose two images go together."""
-    scores, strange = np.concatenate([own, other]), np.repeat([False, True], [len(own), len(other)])
-    found = auroc_estimate(scores, strange, [*patients, *patients])
-    missed = float(np.mean(other <= np.quantile(own, 0.95)))
+    """How well strange images are told from usual ones, with intervals over patients, whose images go together."""
+    patients = [*own_patients, *other_patients]
+    strange_N = np.repeat([False, True], [len(own_patients), len(other_patients)])
+    features_N, confidence_N, energy_N = (np.concatenate(pair) for pair in zip(own, other, strict=True))
+    precision = ranking_estimate(weighted_precision_area, features_N, strange_N, patients)
+    alarms = ranking_estimate(partial(weighted_false_alarms, found=0.95), features_N, strange_N, patients)
     return Measure.of(
-        found,
+        auroc_estimate(features_N, strange_N, patients),
         name=f"{kind}: area under the ROC curve of the distance from usual features",
-        n=len(scores),
+        n=len(strange_N),
         expected=1.0,
         least=at_least,
-        note=f"where one in twenty usual images is held for strange, {missed:.2f} of the strange ones pass; "
-        "guessing is 0.5",
+        note=f"average precision {_words(precision)} where {strange_N.mean():.2f} is guessing; to catch 95 % of them, "
+        f"{_words(alarms)} of the usual images raise an alarm; area of confidence "
+        f"{_words(auroc_estimate(confidence_N, strange_N, patients))}, of energy "
+        f"{_words(auroc_estimate(energy_N, strange_N, patients))}; guessing is 0.5",
     )
+
+
+def _words(found: Estimate) -> str:
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+
+
+def _patients(examples: Sequence[Example]) -> list[str]:
+    return [one.patient for one in examples]
 
 
 def loss(plain: Sequence[Prediction], worse: Sequence[Prediction], name: str, *, most: float | None) -> Measure:
     """Accuracy on the pictures as they are minus that on worse ones."""
     before, after = (np.array([float(one.answer == one.reference) for one in part]) for part in (plain, worse))
     found = mean_estimate(before - after, [one.patient for one in plain], bounds=(-1.0, 1.0))
-    sure = [float(np.mean([one.confidence or 0.0 for one in part])) for part in (plain, worse)]
+    sure = [np.array([one.confidence or 0.0 for one in part]) for part in (plain, worse)]
+    less_sure = mean_estimate(sure[0] - sure[1], [one.patient for one in plain], bounds=(-1.0, 1.0))
     return Measure.of(
         found,
         name=f"{name}: loss of accuracy",
@@ -235,7 +337,8 @@ def loss(plain: Sequence[Prediction], worse: Sequence[Prediction], name: str, *,
         expected=0.0,
         most=most,
         items=(one.id for one, lost in zip(worse, before - after, strict=True) if lost > 0),
-        note=f"accuracy {before.mean():.2f} to {after.mean():.2f}, mean confidence {sure[0]:.2f} to {sure[1]:.2f}",
+        note=f"accuracy {before.mean():.2f} to {after.mean():.2f}; mean confidence {sure[0].mean():.2f} to "
+        f"{sure[1].mean():.2f}, a loss of {_words(less_sure)}",
     )
 
 

@@ -36,6 +36,9 @@ class Oracle:
             answers.append(Answer(text=max(options, key=options.__getitem__), options=options))
         return answers
 
+    def option_likelihoods(self, examples: Sequence[Example]) -> list[Any]:
+        return [np.log(np.clip([one.options["yes"], one.options["no"]], 1e-30, 1)) for one in self.choose(examples)]
+
     def write(self, examples: Sequence[Example], **settings: Any) -> list[Answer]:
         return [Answer(text=self.say(example)) for example in examples]
 

@@ -13,7 +13,16 @@ from mmmed.errors import ConfigError
 from mmmed.records import Example, LazyImage
 from mmmed.safety.check import Subject
 from mmmed.safety.measure import Verdict
-from mmmed.safety.strange import CORRUPTIONS, STRANGE, Changed, Corruption, Distance, OutOfDistribution, told_apart
+from mmmed.safety.strange import (
+    CORRUPTIONS,
+    STRANGE,
+    Changed,
+    Corruption,
+    Distance,
+    OutOfDistribution,
+    Strangeness,
+    told_apart,
+)
 
 Judge = Callable[..., Subject]
 Believe = Callable[..., float]
@@ -57,9 +66,32 @@ def test_images_of_the_same_kind_are_not_told_apart() -> None:
         usual, one, two = (generator.normal(size=(80, 5)).astype(np.float32) for _ in range(3))
         detector = Distance(usual)
         patients = [f"patient {n}" for n in range(80)]
-        found = told_apart(detector.of(one), detector.of(two), patients, "same", at_least=None)
+        own, other = (Strangeness(detector.of(each), *generator.normal(size=(2, 80))) for each in (one, two))
+        found = told_apart(own, other, patients, patients, "same", at_least=None)
         flagged += not found.low <= 0.5 <= found.high
     assert flagged <= 3
+
+
+def test_strange_images_that_confidence_alone_notices_are_said_to_be(films_task: str, subject: Judge) -> None:
+    def unsure(example: Example) -> float:
+        return 0.6 if isinstance(example.images[0], Changed) else 0.95
+
+    judged = subject(unsure)
+    session: Any = judged.session
+    session.model, session.processor, session.device = (
+        SimpleNamespace(vision=lambda pixels_NCHW: torch.zeros(len(pixels_NCHW), 1, 3)),
+        SimpleNamespace(pixels=pixels),
+        "cpu",
+    )
+    (found,) = OutOfDistribution(task=films_task, kinds=["blank"], at_least=0.6, images=30, usual=30).examine(judged)
+    assert found.value == 0.5
+    assert "area of confidence 1.00" in found.note
+    assert "of energy 0.50" in found.note, "yes and no make a whole here"
+    assert "average precision 0.50" in found.note
+    other = OutOfDistribution(task=films_task, kinds=[], others={"itself": films_task}, images=30, usual=30)
+    (same,) = other.examine(judged)
+    assert same.name.startswith("itself")
+    assert "area of confidence 0.50" in same.note
 
 
 @pytest.mark.parametrize("kind", [*STRANGE, *CORRUPTIONS])
