@@ -20,6 +20,9 @@ def demo(
     folder: str = "outputs/demo",
     sure: float = 0.6,
     database: str | None = None,
+    two_people: bool = False,
+    archive: str = "",
+    record: str = "",
     device: str | None = None,
 ) -> None:
     """Open a local page on which a model is asked about pictures, and an interface for programs beside it.
@@ -36,6 +39,9 @@ def demo(
         folder: Where uploads are kept while they are looked at, and the log of who saw what.
         sure: Confidence below which the model is held not to know.
         database: URL of the database of accounts and drafts: people log in, and hand answers in for sign-off.
+        two_people: A report is signed by two people.
+        archive: URL of the DICOMweb service that signed reports are stored in.
+        record: Base of the FHIR server that signed results are posted to.
         device: Where to compute; none takes a GPU where there is one.
     """
     try:
@@ -56,10 +62,22 @@ def demo(
         policy=policy,
         folder=folder,
         sure=sure,
-        database=database,
         device=device,
     )
-    serve(application(open_model(wanted), settings, wanted), settings)
+    if not database:
+        serve(application(open_model(wanted), settings, wanted), settings)
+        return
+    # Needs a database's packages, which the page alone does not.
+    from mmmed.serving.deployment import Deployment, open_deployment
+    from mmmed.serving.desk.handing_in import hands_in
+    from mmmed.serving.hospital.header import kept_of
+
+    opened = open_deployment(
+        Deployment(database=database, two_people=two_people, archive=archive, record=record, start="/")
+    )
+    served = open_model(wanted)
+    draft = hands_in(opened.desk, model=served.name, version=served.engine.session.identity(), keep=kept_of)
+    serve(application(served, settings, wanted, parts=opened.parts, draft=draft), settings)
 
 
 def chat(checkpoint: str, image: str = "", longest: int = 256, policy: str | None = None) -> None:

@@ -37,8 +37,8 @@ class Given:
     pictures: tuple[Upload, ...]
 
 
-Draft = Callable[[Request, str, Given], Awaitable[str]]
-"""Hands an answer, known by its code, in for sign-off, and says at which path of the server its draft is."""
+Draft = Callable[[Request, Given], Awaitable[str]]
+"""Hands an answer in for sign-off, and says at which path of the server its draft is."""
 
 
 class GivenAnswers:

@@ -128,7 +128,7 @@ def _add_drafts(router: APIRouter, answers: GivenAnswers, seen: SeenLog, draft: 
     async def hand_in(request: Request, body: OfAnswer, asking: Asking) -> JSONResponse:
         """Hand an answer in for sign-off by a named person."""
         given = answers.get(body.answer, owner=asking.name)
-        path = await draft(request, body.answer, given)
+        path = await draft(request, given)
         seen.note(asking.name, "handed in", body.answer)
         return JSONResponse({"path": path}, status_code=201)
 

@@ -12,10 +12,12 @@ from mmmed.inference.retrieval import read_index
 from mmmed.safety.policy import Policy
 from mmmed.serving.answering.engine import Capacity, Engine
 from mmmed.serving.answering.served import Served, read_card
+from mmmed.serving.demo.answers import Draft
 from mmmed.serving.demo.part import demo_part
 from mmmed.serving.openai import interface_part
 from mmmed.serving.uploads.folder import Room, Uploads
 from mmmed.serving.web.application import make_application
+from mmmed.serving.web.parts import Part
 from mmmed.serving.web.seen import SeenLog
 from mmmed.serving.web.settings import Settings
 
@@ -34,7 +36,6 @@ class Wanted:
         policy: File of rules; none takes those that come with the package.
         folder: Where uploads and the log of who saw what are.
         sure: Confidence below which the model is held not to know.
-        database: URL of accounts and drafts, for sign-off; none does without logins and drafts.
         device: Where to compute; none takes a GPU where there is one.
     """
 
@@ -45,7 +46,6 @@ class Wanted:
     policy: str | None = None
     folder: str = "outputs/demo"
     sure: float = 0.6
-    database: str | None = None
     device: str | None = None
 
 
@@ -63,22 +63,20 @@ def open_model(wanted: Wanted, capacity: Capacity | None = None) -> Served:
     return Served(name=name, engine=Engine(session, capacity), policy=policy, index=index, card=card)
 
 
-def application(served: Served, settings: Settings, wanted: Wanted) -> FastAPI:
-    """The page and the interface, with accounts and sign-off where a database is named.
+def application(
+    served: Served, settings: Settings, wanted: Wanted, *, parts: tuple[Part, ...] = (), draft: Draft | None = None
+) -> FastAPI:
+    """The page and the interface, with further parts.
 
     Args:
         served: The model.
         settings: Where the server listens and how much it takes.
         wanted: What is served.
+        parts: Such as accounts and the desk.
+        draft: Hands an answer in for sign-off; with it, the page has a button that does.
     """
-    desk = None
-    if wanted.database:
-        # Needs a database's packages, which the page alone does not.
-        from mmmed.serving.demo.signing import signing
-
-        desk = signing(wanted.database, model=served.name, version=served.engine.session.identity())
     folder = Path(wanted.folder)
     uploads = Uploads(folder / UPLOADS, room=Room(bytes=settings.upload_bytes))
     seen = SeenLog(folder / SEEN)
-    page = demo_part(served, uploads, seen, draft=desk.draft if desk else None, sure=wanted.sure)
-    return make_application(settings, [interface_part(served, uploads, seen), page, *(desk.parts if desk else ())])
+    page = demo_part(served, uploads, seen, draft=draft, sure=wanted.sure)
+    return make_application(settings, [interface_part(served, uploads, seen), page, *parts])

@@ -21,7 +21,8 @@ from mmmed.serving.accounts.accounts import Accounts
 from mmmed.serving.answering.served import Served
 from mmmed.serving.demo.answers import Given
 from mmmed.serving.demo.part import demo_part
-from mmmed.serving.demo.signing import signing
+from mmmed.serving.deployment import Deployment, open_deployment
+from mmmed.serving.desk.handing_in import hands_in
 from mmmed.serving.openai import interface_part
 from mmmed.serving.web.application import make_application
 from mmmed.serving.web.seen import SeenLog, verified
@@ -39,7 +40,7 @@ def application(served: Served, uploads: Any, seen: SeenLog, **settings: Any) ->
 def client(served: Served, uploads: Any, seen: SeenLog) -> Any:
     handed: list[Given] = []
 
-    async def draft(request: Request, code: str, given: Given) -> str:
+    async def draft(request: Request, given: Given) -> str:
         handed.append(given)
         return "/desk/drafts/1"
 
@@ -207,9 +208,9 @@ def test_the_page_says_what_the_audit_found(served: Served, uploads: Any, seen: 
 def test_with_a_database_people_log_in_and_their_answers_become_drafts(
     served: Served, uploads: Any, seen: SeenLog, film: bytes, url: str, accounts: Accounts
 ) -> None:
-    desk = signing(url, model="tiny", version="abc")
-    page = demo_part(served, uploads, seen, draft=desk.draft)
-    app = make_application(Settings(), [interface_part(served, uploads, seen), page, *desk.parts])
+    opened = open_deployment(Deployment(database=url, start="/"))
+    page = demo_part(served, uploads, seen, draft=hands_in(opened.desk, model="tiny", version="abc"))
+    app = make_application(Settings(), [interface_part(served, uploads, seen), page, *opened.parts])
     with TestClient(app, base_url=BASE, follow_redirects=False) as client:
         asked = client.get("/", headers={"Accept": "text/html"})
         assert (asked.status_code, asked.headers["location"]) == (303, "/login")
