@@ -24,6 +24,7 @@ from mmmed.data import dicomweb
 from mmmed.serving.accounts.accounts import Accounts
 from mmmed.serving.database.engine import open_database
 from mmmed.serving.database.upgrade import upgrade
+from mmmed.serving.demo.server import Wanted, application, open_model
 from mmmed.serving.deployment import Deployment, open_deployment
 from mmmed.serving.desk.handing_in import hands_in
 from mmmed.serving.desk.verification import verify
@@ -37,7 +38,6 @@ from .conftest import CHEAP, PASSWORD, PEOPLE, wait_for
 from .hospital.conftest import film
 from .hospital.fhir_server import running_fhir
 
-server = pytest.importorskip("mmmed.serving.demo.server")
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.slow,
@@ -142,7 +142,7 @@ def test_from_an_upload_to_a_signed_report_in_archive_and_record(
     folder = Path(os.environ.get("MMMED_WALK", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
     if checkpoint := os.environ.get("MMMED_WALK_MODEL"):
-        served = server.open_model(server.Wanted(checkpoint=checkpoint))
+        served = open_model(Wanted(checkpoint=checkpoint))
     with ExitStack() as stack:
         record = stack.enter_context(running_fhir())
         url = f"sqlite:///{tmp_path}/mmmed.sqlite"
@@ -150,12 +150,12 @@ def test_from_an_upload_to_a_signed_report_in_archive_and_record(
         upgrade(engine)
         for user in PEOPLE:
             Accounts(engine, passwords=CHEAP).add(user, PASSWORD)
-        opened = open_deployment(Deployment(database=url, archive=archive, record=record, start="/"))
+        deployment = Deployment(database=url, archive=archive, record=record, start="/")
+        opened = open_deployment(deployment)
         draft = hands_in(opened.desk, model=served.name, version=served.engine.session.identity(), keep=kept_of)
-        wanted = server.Wanted(checkpoint="", folder=str(tmp_path / "served"))
-        walk = Walk(
-            browser, serve(server.application(served, Settings(), wanted, parts=opened.parts, draft=draft)), folder
-        )
+        wanted = Wanted(checkpoint="", folder=str(tmp_path / "served"))
+        app = application(served, Settings(), wanted, parts=opened.parts, draft=draft)
+        walk = Walk(browser, serve(app), folder)
 
         path = ask_and_hand_in(walk, tmp_path)
         amend_and_sign(walk, path)
