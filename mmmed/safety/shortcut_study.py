@@ -231,7 +231,7 @@ def curve(done: Sequence[Dosed]) -> str:
         marks.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH - 8}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#999"{dash}/>'
         )
-        marks.append(f'<text x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
+        marks.append(f'<text x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value + 0.0:g}</text>')
     points = " ".join(f"{x(one.dose):.1f},{y(each.value):.1f}" for one, each in zip(done, shifts, strict=True))
     marks.append(f'<polyline points="{points}" fill="none" stroke="#1b6ca8" stroke-width="2"/>')
     for one, each in zip(done, shifts, strict=True):
