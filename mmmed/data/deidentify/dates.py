@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from mmmed.data.deidentify.entities import Finding
-from mmmed.data.deidentify.rules import around, near
+from mmmed.data.deidentify.rules import Window, around, found_in, joined, places_of, words, words_at
 
 MONTHS = {
     "en": [
@@ -45,27 +45,31 @@ _NUMBERS = {
 } | {"setiembre": 9}
 # Words that mean more than a month, unless a day or a year stands beside them.
 _AMBIGUOUS = ("may", "mar", "march", "sep", "set", "dec", "jun", "ago", "ene")
-_LONG = "|".join(sorted({name for names in MONTHS.values() for name in names}, key=len, reverse=True))
-_MONTH = rf"(?:{_LONG}|setiembre|sept|jan|feb|mar|apr|jun|jul|aug|sep|oct|nov|dec|ene|abr|ago|dic)"
+_LONG_NAMES = sorted({name.lower() for names in MONTHS.values() for name in names}, key=len, reverse=True)
+_SHORT_NAMES = "setiembre sept jan feb mar apr jun jul aug sep oct nov dec ene abr ago dic"
+_MONTH_NAMES = [*_LONG_NAMES, *sorted(words(_SHORT_NAMES))]
+_LONG, _MONTH = (rf"(?:{'|'.join(names)})" for names in (_LONG_NAMES, _MONTH_NAMES))
 _TIME = r"(?:[ T]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s?[ap]\.?m\.?)?(?:Z|[+-]\d{2}:?\d{2})?)?"
 _YEAR = r"(?:19|20)\d{2}"
 
 # Each has named groups year, month, day, of which year or day may be absent.
 _FORMS = {
-    "date, year first": rf"(?<![\d./-])(?P<year>{_YEAR})(?P<gap>[-/.])(?P<month>\d{{1,2}})(?P=gap)(?P<day>\d{{1,2}})"
+    "date, year first": r"(?P<year>[12](?<![\d./-].)(?:(?<=1)9|(?<=2)0)\d{2})(?P<gap>[-/.])(?P<month>\d{1,2})"
+    r"(?P=gap)(?P<day>\d{1,2})"
     rf"(?![\d-]){_TIME}",
-    "date, numeric": rf"(?<![\d./-])(?P<month>\d{{1,2}})(?P<gap>\s?[-/.]\s?)(?P<day>\d{{1,2}})(?P=gap)(?P<year>{_YEAR}"
+    "date, numeric": rf"(?P<month>\d(?<![\d./-]\d)\d?)(?P<gap>\s?[-/.]\s?)(?P<day>\d{{1,2}})(?P=gap)(?P<year>{_YEAR}"
     rf"|\d{{2}})(?![\d%]|[/-]\d|\.\d){_TIME}",
-    "date, month between": rf"(?<![\w/-])(?P<day>\d{{1,2}})[-/. ](?P<month>{_MONTH})[-/. ]"
+    "date, month between": rf"(?P<day>\d(?<![\w/-]\d)\d?)[-/. ](?P<month>{_MONTH})[-/. ]"
     rf"(?P<year>{_YEAR}|\d{{2}}(?=\W|$))(?!\d)",
-    "date, day first": rf"(?<![\w/-])(?P<day>\d{{1,2}})(?:st|nd|rd|th|º)?(?:\s+(?:of|de))?\s+(?P<month>{_MONTH})\b\.?"
+    "date, day first": rf"(?P<day>\d(?<![\w/-]\d)\d?)(?:st|nd|rd|th|º)?(?:\s+(?:of|de))?\s+(?P<month>{_MONTH})\b\.?"
     rf"(?:,?\s*(?:de[l]?\s+|of\s+)?(?P<year>{_YEAR}))?",
     "date, month first": rf"\b(?P<month>{_MONTH})\b\.?\s*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b"
     rf"(?!\s?(?:mg|ml|%|cm|mm|:|/))(?:(?:\s*,\s*|\s+(?:of\s+)?)(?:(?P<year>{_YEAR})|'\d{{2}}\b))?",
     "date, month and year": rf"\b(?P<month>{_MONTH})\b\.?,?\s*(?:de[l]?\s+(?:año\s+)?|of\s+|[-/]\s*)?"
     rf"(?P<year>{_YEAR})\b",
     "date, month and short year": rf"\b(?P<month>{_MONTH})[-/'\u2019](?P<year>\d{{2}})\b(?![-/.]\d)",
-    "date, numeric month and year": rf"(?<![\d./-])(?P<month>0?[1-9]|1[0-2])(?P<gap>[-/])(?P<year>{_YEAR})(?![\d/-])",
+    "date, numeric month and year": r"(?P<month>\d(?<![\d./-]\d)(?:(?<=0)[1-9]|(?<=1)[0-2]|(?<=[1-9])))"
+    rf"(?P<gap>[-/])(?P<year>{_YEAR})(?![\d/-])",
     "date, without year": r"\b(?:on|dated?|since|until|by|from|el|d[ií]a|desde|hasta|fecha)\s+(?P<month>\d{1,2})"
     r"(?P<gap>/)(?P<day>\d{1,2})(?![\d/%.])",
     "date, compact": rf"\b(?:dob|date|born|birth)\b\W{{0,4}}(?P<year>{_YEAR})(?P<month>0[1-9]|1[0-2])"
@@ -88,25 +92,37 @@ _WORDED = (
     "month",
     "month, Spanish",
 )
+_BEGINNINGS = {
+    "date, month first": frozenset(_MONTH_NAMES),
+    "date, month and year": frozenset(_MONTH_NAMES),
+    "date, month and short year": frozenset(_MONTH_NAMES),
+    "date, without year": words("on date dated since until by from el dia día desde hasta fecha"),
+    "date, compact": words("dob date born birth"),
+    "month": words(
+        "in since until till last this next past early late mid by during through from between and en desde hasta"
+    ),
+    "month, Spanish": words("de a en desde hasta mes"),
+}
+"""What those begin with that begin with a word."""
+
 _DIGITS = re.compile(r"\d\D{0,3}\d\D{0,3}\d")
-# A month's name by its first letter, which is looked for fast, and what may follow it.
-_AFTER_FIRST = "|".join(
-    sorted({word[1:] for word in re.findall(r"[a-z]+", f"{_MONTH} {_LONG}".lower())}, key=len)[::-1]
-)
-_MONTHLIKE = re.compile(rf"[JjFfMmAaSsOoNnDdEe](?<!\w.)(?i:{_AFTER_FIRST})\b")
 # Whatever stands in a field for a date, also what is none, such as 14/14/2014.
 _FORM = re.compile(
     r"(?:[Ff]echa|[Dd]ate|DOB|D\.O\.B\.|[Bb]orn|[Bb]irth)[^:\n\d]{0,20}[:=][ \t]*(?P<phi>\d[\d/.-]{4,11})"
 )
 
+_VALUE = re.compile(r"[:=][ \t]*\d")
+
 
 def find_dates(text: str) -> Iterator[Finding]:
     """Yield whole dates, months with a year and, after words such as "since", months; a year alone may stay."""
     digits = around(_DIGITS, text, before=24, after=32)
-    months = around(_MONTHLIKE, text, before=28, after=24)
+    months = _month_windows(text)
     for name, pattern in _PATTERNS.items():
-        for window in months if name in _WORDED else digits:
-            for match in pattern.finditer(text, *window):
+        windows = months if name in _WORDED else digits
+        places = places_of(_BEGINNINGS[name], text) if windows and name in _BEGINNINGS else None
+        for window in windows:
+            for match in found_in(window, pattern, text, places):
                 if not _plausible(match):
                     continue
                 if name == "month" and match["month"].lower() in _AMBIGUOUS and not match["month"][0].isupper():
@@ -114,9 +130,16 @@ def find_dates(text: str) -> Iterator[Finding]:
                 start = min(match.start("month"), match.start("year")) if name in _DATED else match.start()
                 start = match.start("month") if name in _LED else start
                 yield Finding(start, match.end(), "date", name)
-    for window in near((":", "="), text, before=32, after=20):
+    for window in around(_VALUE, text, before=32, after=20):
         for match in _FORM.finditer(text, *window):
             yield Finding(*match.span("phi"), "date", "date, labelled")
+
+
+def _month_windows(text: str) -> list[Window]:
+    """Stretches about every word that may be a month."""
+    known = words_at(text)
+    spans = sorted((place, place + len(name)) for name in _MONTH_NAMES for place in known.get(name, ()))
+    return joined(spans, len(text), before=28, after=24)
 
 
 def shift(written: str, days: int, *, day_first: bool = False) -> str | None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from itertools import zip_longest
+from typing import NamedTuple
 
 from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.entities import Finding
@@ -22,7 +23,7 @@ SMALL = re.compile(r"\b[a-zß-öø-ÿ][\w'\u2019-]*")
 CAPITAL = re.compile(rf"[{UPPER}](?<!\w.)[\w'\u2019`-]*")
 WORD = re.compile(r"[^\W\d_][\w'\u2019`-]*")
 
-_SERIES = re.compile(rf"{TOKEN}(?:, {TOKEN})*,? (?:and|y) {TOKEN}|{TOKEN}(?:, {TOKEN}){{2,}}")
+_SERIES = re.compile(rf"[{UPPER}](?<!\w.)[\w'\u2019`-]*(?:(?:, {TOKEN})*,? (?:and|y) {TOKEN}|(?:, {TOKEN}){{2,}})")
 _RUN = re.compile(rf"[{UPPER}](?<![\w@.].)[\w'\u2019`-]*(?:[ \t]+(?:{JOINER}[ \t]+)?(?:{INITIAL}|{TOKEN}))*")
 _LISTED_CAPITALS = re.compile(
     rf"(?P<last>[{UPPER}](?<!\w.)['\u2019\w-]+),[ \t]*(?P<first>[{UPPER}]['\u2019\w-]+)(?:[ \t]+[{UPPER}]\b\.?)?"
@@ -30,22 +31,53 @@ _LISTED_CAPITALS = re.compile(
 _SMALL_SERIES = re.compile(r"\b[^\W\d_]+(?:, [^\W\d_]+)+,? and [^\W\d_]+")
 _SMALL_INITIAL = re.compile(r" [a-z]\. [^\W\d_][\w-]+")
 _ENDINGS = lexicon.in_order("endings")
+_SHORTEST_ENDING = min(map(len, _ENDINGS))
+_LAST_LETTERS = frozenset(ending[-_SHORTEST_ENDING:] for ending in _ENDINGS)
 _NO_SURNAMES = ("lesson", "coarsen", "worsen", "tarceva", "geneva", "whisky", "kiev")
+
+
+class _Token(NamedTuple):
+    """A word of a run, what it is looked up by, and where it stands."""
+
+    word: str
+    stem: str
+    start: int
+    end: int
 
 
 def find_listed_names(text: str) -> Iterator[Finding]:
     """Yield names that the lists know, whole or in part."""
     yield from _last_before_first(text)
     may_be_foreign = not text.isascii() and not is_spanish(text)
+    first = lexicon.first_names()
     for run in _RUN.finditer(text):
-        tokens = list(WORD.finditer(text, *run.span()))
-        if len(tokens) > 1 or (may_be_foreign and tokens):
+        word = run[0]
+        several = " " in word or "\t" in word
+        if not several and not may_be_foreign and word.isascii():
+            # Most runs are one word of the language, and are left here.
+            stem = stem_of(word)
+            if stem not in first and stem[-_SHORTEST_ENDING:] not in _LAST_LETTERS:
+                continue
+        stems = list(map(stem_of, WORD.findall(word))) if several else [stem_of(word)]
+        by_its_form = several or may_be_foreign
+        listed = any(map(_may_be_listed, stems))
+        if not listed and not by_its_form:
+            continue
+        matches = WORD.finditer(text, *run.span())
+        tokens = [_Token(one[0], stem, *one.span()) for one, stem in zip(matches, stems, strict=True)]
+        if by_its_form:
             yield from _foreign_names(text, tokens, may_be_foreign=may_be_foreign)
-        yield from _in_run(text, tokens)
-        yield from _by_ending(text, tokens)
+        if listed:
+            yield from _in_run(text, tokens)
+            yield from _by_ending(text, tokens)
     yield from _series(text)
     if text.islower():
         yield from _small_names(text)
+
+
+def _may_be_listed(stem: str) -> bool:
+    first = lexicon.first_names()
+    return stem in first or stem[-_SHORTEST_ENDING:] in _LAST_LETTERS or lexicon.plainly(stem) in first
 
 
 def _last_before_first(text: str) -> Iterator[Finding]:
@@ -56,14 +88,14 @@ def _last_before_first(text: str) -> Iterator[Finding]:
             yield Finding(match.start(), match.end(), "name", "name, last before first")
 
 
-def _in_run(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
+def _in_run(text: str, tokens: list[_Token]) -> Iterator[Finding]:
     """Yield given names, with the surnames after them, among words that begin with capitals."""
     first, clear, last = lexicon.first_names(), lexicon.clear_first_names(), lexicon.surnames()
     words = lexicon.words_of("words")
     number = 0
     while number < len(tokens):
         token = tokens[number]
-        lower = stem_of(token[0])
+        lower = token.stem
         bare = lexicon.plainly(lower)
         if (lower not in first and bare not in first) or lower in lexicon.STRUCTURE:
             number += 1
@@ -73,45 +105,44 @@ def _in_run(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
         while (
             stop < len(tokens)
             and stop - number < 4
-            and _may_follow(tokens[stop][0], strict=not is_clear or token[0].isupper())
+            and _may_follow(tokens[stop].word, strict=not is_clear or token.word.isupper())
         ):
             stop += 1
-        surname = tokens[stop - 1][0].lower() if stop > number + 1 else ""
-        if is_eponym(text, tokens[stop - 1].end(), surname or lower, alone=not surname):
+        surname = tokens[stop - 1].word.lower() if stop > number + 1 else ""
+        if is_eponym(text, tokens[stop - 1].end, surname or lower, alone=not surname):
             number = stop
             continue
         known = len(surname) == 1 or lexicon.plainly(surname) in last or surname in first
-        if (is_clear and (surname or not token[0].isupper() or len(token[0]) > 3)) or (
+        if (is_clear and (surname or not token.word.isupper() or len(token.word) > 3)) or (
             surname and known and surname not in words
         ):
-            end = tokens[stop - 1].end()
+            end = tokens[stop - 1].end
             if len(surname) == 1 and text[end : end + 1] == ".":
                 end += 1
-            yield Finding(token.start(), end, "name", "name, listed")
+            yield Finding(token.start, end, "name", "name, listed")
         number = stop
 
 
-def _foreign_names(text: str, tokens: list[re.Match[str]], *, may_be_foreign: bool) -> Iterator[Finding]:
+def _foreign_names(text: str, tokens: list[_Token], *, may_be_foreign: bool) -> Iterator[Finding]:
     """Yield names that no list has whole: with an initial in the middle, a known surname, or foreign letters."""
-    stems = [stem_of(token[0]) for token in tokens]
     plain = lexicon.plain_words()
-    clean = [
-        (token, stem)
-        for token, stem in zip(tokens, stems, strict=True)
-        if stem not in plain or (len(stem) == 1 and token[0].isupper())
-    ]
-    if len(clean) != len(tokens) or len(tokens) > 4 or all(stem in lexicon.EPONYMS for stem in stems):
+    if len(tokens) > 4 or any(
+        token.stem in plain and not (len(token.stem) == 1 and token.word.isupper()) for token in tokens
+    ):
         return
-    if any(token[0].isupper() and len(token[0]) > 1 for token in tokens):
+    stems = [token.stem for token in tokens]
+    if all(stem in lexicon.EPONYMS for stem in stems):
         return
-    end = tokens[-1].end()
+    if any(token.word.isupper() and len(token.word) > 1 for token in tokens):
+        return
+    end = tokens[-1].end
     known = stems[0] in lexicon.names() or (stems[-1] in lexicon.names() and len(stems[-1]) > 1)
     foreign = may_be_foreign and any(not stem.isascii() for stem in stems)
     initialled = len(tokens) == 3 and len(stems[1]) == 1 and len(stems[2]) > 1
     # "Faina D. Yefremova", but not "Hepatitis B. Patient" or "Factor V Leiden".
     dotted = (
         initialled
-        and text[tokens[1].end() : tokens[1].end() + 1] == "."
+        and text[tokens[1].end : tokens[1].end + 1] == "."
         and min(map(len, (stems[0], stems[2]))) > 2
         and stems[0] not in lexicon.words_of("lettered")
     )
@@ -120,25 +151,25 @@ def _foreign_names(text: str, tokens: list[re.Match[str]], *, may_be_foreign: bo
         or dotted
         or (known and (initialled or (len(tokens) > 1 and lexicon.plainly(stems[-1]) in lexicon.surnames())))
     ) and not is_eponym(text, end, stems[-1], alone=len(tokens) == 1):
-        yield Finding(tokens[0].start(), end, "name", "name, by its form")
+        yield Finding(tokens[0].start, end, "name", "name, by its form")
 
 
-def _by_ending(text: str, tokens: list[re.Match[str]]) -> Iterator[Finding]:
+def _by_ending(text: str, tokens: list[_Token]) -> Iterator[Finding]:
     """Yield surnames that only a surname's ending tells, with the names before them: "Ushurma Dratchev"."""
     for number, token in enumerate(tokens):
-        stem = stem_of(token[0])
-        if len(stem) < 6 or not stem.endswith(_ENDINGS) or stem in _NO_SURNAMES or token[0].isupper():
+        stem = token.stem
+        if len(stem) < 6 or not stem.endswith(_ENDINGS) or stem in _NO_SURNAMES or token.word.isupper():
             continue
-        if stem in lexicon.plain_words() or is_eponym(text, token.end(), stem, alone=number == 0):
+        if stem in lexicon.plain_words() or is_eponym(text, token.end, stem, alone=number == 0):
             continue
         first = number
-        while first > 0 and number - first < 2 and not _is_plain(tokens[first - 1][0]):
+        while first > 0 and number - first < 2 and not _is_plain(tokens[first - 1]):
             first -= 1
-        yield Finding(tokens[first].start(), token.end(), "name", "name, by its ending")
+        yield Finding(tokens[first].start, token.end, "name", "name, by its ending")
 
 
-def _is_plain(word: str) -> bool:
-    return len(word) > 1 and (stem_of(word) in lexicon.plain_words() or word.islower())
+def _is_plain(token: _Token) -> bool:
+    return len(token.word) > 1 and (token.stem in lexicon.plain_words() or token.word.islower())
 
 
 def _series(text: str) -> Iterator[Finding]:

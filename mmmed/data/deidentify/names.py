@@ -10,8 +10,8 @@ from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.entities import Finding
 from mmmed.data.deidentify.eponyms import is_eponym, stem_of
 from mmmed.data.deidentify.listed_names import CAPITAL, INITIAL, SEQUENCE, SMALL, TOKEN, UPPER, WORD, find_listed_names
-from mmmed.data.deidentify.persons import RELATIVES, find_persons, find_speakers
-from mmmed.data.deidentify.rules import Window, around, labelled, near
+from mmmed.data.deidentify.persons import RELATIVE_WORDS, RELATIVES, find_persons, find_speakers
+from mmmed.data.deidentify.rules import Window, found_in, joined, labelled, near, places_of, words
 from mmmed.data.deidentify.spanish import is_spanish
 
 # "LAST, FIRST M." after a label; elsewhere a comma parts two things.
@@ -30,12 +30,13 @@ _DEGREES = (
 _BEFORE = rf"(?:(?:{_SPANISH_TITLES}|{_TITLES})\.?[ \t]+)?"
 _AROUND = {
     "name, after a title": re.compile(rf"{_TITLES}\b\.?[ \t]+(?P<phi>(?:[{UPPER}]\.[ \t]*)?{SEQUENCE}|[{UPPER}]\.)"),
-    "name, of a relative": re.compile(
-        rf"{RELATIVES}(?:,| is| named|'s name(?: is)?)?[ \t]+(?P<phi>{TOKEN}(?:[ \t]+{TOKEN})?)"
-    ),
     "name, of the patient": re.compile(rf"[Pp](?:atient|t)(?:'s name(?: is)?|,| name)?[ \t]+(?P<phi>{SEQUENCE})"),
 }
-_DEGREE = re.compile(rf",?[ \t]{_DEGREES}(?!\w)")
+_OF_A_RELATIVE = re.compile(rf"{RELATIVES}(?:,| is| named|'s name(?: is)?)?[ \t]+(?P<phi>{TOKEN}(?:[ \t]+{TOKEN})?)")
+_DEGREE = re.compile(rf"(?<=[ \t]){_DEGREES}(?!\w)")
+_DEGREE_BEGINNINGS = words(
+    "m md d do r rn n np p pa ph phd mbbs frcs facs frcr dpm dds lpn crna msn bsn aprn dnp pharmd"
+)
 _WITH_DEGREE = re.compile(rf"(?P<phi>\b{TOKEN}(?:[ \t]+(?:{TOKEN}|{INITIAL})){{1,3}}),?[ \t]+{_DEGREES}(?!\w)")
 _INTRODUCED = re.compile(
     rf"\b(?i:name is|name's|named|called|known as|i am|i'm|this is|goes by|nicknamed|se llama|me llamo|under the name)"
@@ -63,7 +64,9 @@ _NAMES_TOLD = ("name is", "name was", "name?")
 _MONTH_NAMES = ("jan", "april", "may", "june", "august")
 _PARTICLES = ("de", "del", "la", "van", "von", "di", "da", "le", "el", "al", "ten", "ter")
 _NOT_SAID = ("unknown", "not", "withheld", "unavailable", "the", "a", "missing", "redacted", "listed", "on", "in")
-_BY = re.compile(rf"(?:[Bb]y|por|[Ss]ignature|/s/|[Ss]igned)[ \t]*:?[ \t]*{_BEFORE}(?P<phi>{_LISTED})")
+_BY = re.compile(
+    rf"[BbpSs/](?:(?<=[Bb])y|(?<=p)or|(?<=[Ss])(?:ignature|igned)|(?<=/)s/)[ \t]*:?[ \t]*{_BEFORE}(?P<phi>{_LISTED})"
+)
 _DONE = re.compile(
     r"(?:signed|dictated|transcribed|reviewed|read|reported|interpreted|verified|approved|authenticated"
     r"|performed|authored"
@@ -135,14 +138,18 @@ def find_names(text: str) -> Iterator[Finding]:
     lowered = text.lower()
     # A few capitals are longer in small letters; then places do not agree.
     whole = [] if len(lowered) == len(text) else [Window(0, len(text))]
+    for window in whole or near(RELATIVE_WORDS.split(), lowered, before=0, after=160):
+        for match in _OF_A_RELATIVE.finditer(text, *window):
+            yield from _trimmed(text, *match.span("phi"), rule="name, of a relative", trusted=False)
     for window in whole or near(_INTRODUCTIONS, lowered, before=16, after=160):
         for match in _INTRODUCED.finditer(text, *window):
             yield from _trimmed(text, *match.span("phi"), rule="name, introduced", trusted=False)
-    if any(word in lowered for word in _NAMES_TOLD):
-        for match in (*_NAME_IS.finditer(text), *_NAME_ASKED.finditer(text)):
+    for window in whole or near(_NAMES_TOLD, lowered, before=24, after=160):
+        for match in (*_NAME_IS.finditer(text, *window), *_NAME_ASKED.finditer(text, *window)):
             if match["phi"].lower() not in _NOT_SAID:
                 yield from _trimmed(text, *match.span("phi"), rule="name, introduced", trusted=True)
-    for window in around(_DEGREE, text, before=48, after=1):
+    degrees = found_in(Window(0, len(text)), _DEGREE, text, places_of(_DEGREE_BEGINNINGS, text))
+    for window in joined((match.span() for match in degrees), len(text), before=50, after=1):
         for match in _WITH_DEGREE.finditer(text, *window):
             yield from _trimmed(text, *match.span("phi"), rule="name, with a degree", trusted=True)
     for match in _BY.finditer(text):

@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from mmmed.data.deidentify.entities import Finding, Kind
-from mmmed.data.deidentify.rules import Window, apply, around, rule
+from mmmed.data.deidentify.rules import Window, apply, around, found_in, joined, near, places_of, rule, words
 
 # What may stand between a label such as "MRN" and its value; a line break too, in forms that are laid out in lines.
 _GAP = r"(?:\s*(?:[:#=(]|\bno\b\.?|\bn[º°]|\bnum(?:ber|ero)?\b\.?|\bid\b|\bis\b|\bwas\b|\bof\b)\s*|[ \t]+){1,4}"
 # A value has a digit somewhere, or else any word after "ID" would be one.
 _VALUE = r"(?P<phi>\#?(?=[\w/.-]{0,18}\d)[A-Z0-9](?:[\w/-]|\.(?=\w)){2,30})"
 _PHONE_WORDS = (
-    r"(?:tel(?:e(?:phone|fon[oa]))?|tlf[no]*|phone|ph|call(?:ed|ing)?|cell|mobile|m[oó]vil|pager?|contact|reach(?:ed)?"
-    r"|text(?:ed)?|number|registered|voicemail|telf|tfno|t[eé]l[eé]fono)"
+    "tel telephone telefono telefona teléfono télefono téléfono telf tlf tlfn tlfo tlfno tlfon tlfono tfno phone ph"
+    " call called calling cell mobile movil móvil page pager contact reach reached text texted number registered"
+    " voicemail"
 )
 _NO_UNIT = r"(?!\s?(?:mg|m[lL]|mcg|µg|g\b|k?cal|IU\b|[uU]\b|cm|mm|m?Eq|m?[oO]sm|cells|copies|%|/))"
 
@@ -30,7 +31,7 @@ _NET = (
         "email, spelt out",
         "email",
         r"(?P<phi>\b[\w.+-]+\s?(?:\[at\]|\(at\))\s?[\w-]+\s?(?:\.|\[dot\]|\(dot\))\s?\w{2,})",
-        needs="at",
+        needs="[at] (at)",
     ),
     rule("url", "url", r"(?P<phi>\b(?:https?|ftp)://[^\s<>\"')\]]*[^\s<>\"')\].,;?!])", needs="://"),
     rule("www", "url", r"(?P<phi>\bwww\.[\w-]+\.[^\s<>\"')\]]*[^\s<>\"')\].,;?!])", needs="www."),
@@ -39,6 +40,7 @@ _NET = (
         "url",
         r"(?P<phi>(?<![\w@.-])[a-z0-9-]{2,}(?:\.[a-z0-9-]+)*\.(?:com|org|net|edu|gov|info|biz|io|co\.uk|nhs\.uk)\b"
         r"(?:/[^\s<>\"')\]]*)?)",
+        needs=".com .org .net .edu .gov .info .biz .io .co.uk .nhs.uk",
     ),
 )
 
@@ -65,7 +67,7 @@ _CONTACTS = (
         flags=0,
     ),
     rule("mac", "device", r"(?P<phi>[0-9a-fA-F](?<!\w.)[0-9a-fA-F](?:[:-][0-9a-fA-F]{2}){5}\b)", flags=0),
-    rule("fax, labelled", "fax", r"\bfax\b[^\d+(\n]{0,20}\n?\s*(?P<phi>\+?\s?\(?\d[\d ().-]{5,18}\d)", needs="fax"),
+    rule("fax, labelled", "fax", r"\bfax\b[^\d+(\n]{0,20}\n?\s*(?P<phi>\+?\s?\(?\d[\d ().-]{5,18}\d)", begins="fax"),
     rule(
         "phone, ten digits",
         "phone",
@@ -89,7 +91,9 @@ _CONTACTS = (
     rule(
         "phone, labelled",
         "phone",
-        rf"\b{_PHONE_WORDS}\b\.?[^\d+(\n]{{0,25}}\n?[ \t]*(?P<phi>\+?\s?\(?\d(?:[ ().-]{{0,2}}\d){{6,13}})(?![\d/])",
+        rf"\b(?:{_PHONE_WORDS.replace(' ', '|')})\b\.?[^\d+(\n]{{0,25}}\n?[ \t]*"
+        r"(?P<phi>\+?\s?\(?\d(?:[ ().-]{0,2}\d){6,13})(?![\d/])",
+        begins=_PHONE_WORDS,
     ),
     rule(
         "phone, seven digits",
@@ -112,7 +116,7 @@ _RECORDS = (
         "ssn, labelled",
         "ssn",
         r"\b(?:ssn|social security(?: number| no\.?| #)?)\b[^\d\n]{0,10}(?P<phi>\d{3}[- ]?\d{2}[- ]?\d{4})\b",
-        needs="s",
+        begins="ssn social",
     ),
     rule(
         "vin",
@@ -124,9 +128,10 @@ _RECORDS = (
         "spaced college number",
         "licence",
         r"\bN[º°o]\.?\s?Col(?:egiado)?\b\W{0,4}(?P<phi>\d[\d ]{3,14}\d)",
+        begins="n nº no nºcol nocol nºcolegiado nocolegiado",
         needs="col",
     ),
-    rule("spaced insurance number", "health_plan", r"\bNASS\b\W{0,4}(?P<phi>\d[\d /]{5,16}\d)", needs="nass"),
+    rule("spaced insurance number", "health_plan", r"\bNASS\b\W{0,4}(?P<phi>\d[\d /]{5,16}\d)", begins="nass"),
     rule("iban", "account", r"(?P<phi>[A-Z](?<!\w.)[A-Z]\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,4})?\b)", flags=0),
     rule("uid", "identifier", r"(?P<phi>[0-2](?<![\d.]\d)(?:\.\d+){6,}(?![\d.]))", flags=0, needs="."),
     rule("uuid", "identifier", r"(?P<phi>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b)", flags=0),
@@ -163,6 +168,15 @@ _LABELS: dict[Kind, str] = {
     "device": r"serial|s/n|sn|device|implant|lot|udi|pacemaker",
     "identifier": r"id|identifier|confirmation|ticket|code|key|number|no",
 }
+# The first words of these.
+_LABEL_BEGINNINGS = words(
+    "accession acc specimen order exam requisition mrn mrns mr mc medical med record records chart unit patient pt hosp"
+    " hospital nhc h hc historia episodio cipa dni nie pasaporte nhs case file visit encounter csn study site ref"
+    " reference insurance member membership policy subscriber beneficiary plan group medicare medicaid hicn mbi"
+    " nass coverage account acct invoice bill billing claim iban card cc credit licence license lic dea npi certificate"
+    " cert registration passport driver drivers vin plate vehicle serial s sn device implant lot udi pacemaker id"
+    " identifier confirmation ticket code key number no"
+)
 _LABELLED = re.compile(
     rf"\b(?:{'|'.join(f'(?P<{kind}>{labels})' for kind, labels in _LABELS.items())})\b{_GAP}{_VALUE}", re.IGNORECASE
 )
@@ -171,9 +185,10 @@ _WEAK = re.compile(
     r"(?i:id|identifier|confirmation|ticket|code|key|number|no|unit|order|exam|visit|study|site|group"
     r"|plan|card|lot)(?: id| no| number)?\b[ \t]*[.:#=(]"
 )
-# Four digits with little between them: whatever the rules want has that.
-_DIGITS = re.compile(r"\d\D{0,2}\d\D{0,2}\d\D{0,2}\d|[:#] ?\d{2}|[A-Z]-?\d{3}")
-_NETLIKE = re.compile(r"@|://|\.(?i:com|org|net|edu|gov|info|biz|io|uk|[a-z]+/)(?<!\.)|[wW]{3}\.|[\[(](?i:at)[\])]")
+# Four digits with little between them: whatever the rules want has that. Its first letter alone is looked for fast.
+_DIGITS = re.compile(r"[\d:#A-Z](?:(?<=\d)\D{0,2}\d\D{0,2}\d\D{0,2}\d|(?<=[:#]) ?\d{2}|(?<=[A-Z])-?\d{3})")
+_NETLIKE = ("@", "://", "www.", "[at", "(at")
+_DOMAINLIKE = re.compile(r"\.(?i:com|org|net|edu|gov|info|biz|io|uk|[a-z]+/)")
 _GROUPS = re.compile(r":[0-9a-fA-F]{1,4}:")
 
 
@@ -185,8 +200,7 @@ def digit_windows(text: str) -> tuple[Window, ...]:
 
 def find_contacts(text: str) -> Iterator[Finding]:
     """Yield phones, faxes, and addresses of mail and net."""
-    # Mail addresses have at most 254 characters (RFC 5321), and the net's are looked for as far.
-    yield from apply(_NET, text, around(_NETLIKE, text, before=256, after=256))
+    yield from apply(_NET, text, _net_windows(text))
     windows = digit_windows(text)
     if _GROUPS.search(text):
         windows = (*around(_GROUPS, text, before=8, after=40), *windows)
@@ -197,9 +211,22 @@ def find_records(text: str) -> Iterator[Finding]:
     """Yield numbers of records, plans, accounts, licences, vehicles and devices, and any other long number."""
     windows = digit_windows(text)
     yield from apply(_RECORDS, text, windows)
+    places = places_of(_LABEL_BEGINNINGS, text)
     for window in windows:
-        for match in _LABELLED.finditer(text, *window):
+        for match in found_in(window, _LABELLED, text, places):
             kind = next(kind for kind in _LABELS if match[kind])
             if not _WEAK.match(match[0]) and _WEAK.match(f"{match[kind]}:"):
                 continue
             yield Finding(*match.span("phi"), kind, f"{kind.replace('_', ' ')}, labelled")
+
+
+def _net_windows(text: str) -> list[Window]:
+    """Stretches that may hold an address: mail's has at most 254 characters (RFC 5321), the net's are looked for as
+    far."""
+    lowered = text.lower()
+    # A few capitals are longer in small letters; then places do not agree.
+    if len(lowered) != len(text):
+        return [Window(0, len(text))]
+    windows = near(_NETLIKE, lowered, before=256, after=260)
+    windows += around(_DOMAINLIKE, text, before=256, after=256)
+    return joined(sorted(windows), len(text), before=0, after=0)

@@ -4,19 +4,20 @@ One word that no list has is a name there; elsewhere it is more often a drug, a 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.eponyms import stem_of
 from mmmed.data.deidentify.listed_names import INITIAL, JOINER, SEQUENCE, TOKEN, UPPER
-from mmmed.data.deidentify.rules import near
+from mmmed.data.deidentify.rules import Window, found_in, joined, places_of, words
 
-RELATIVES = (
-    r"(?:wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|friend|neighbou?r|caregiver"
-    r"|guardian|girlfriend|boyfriend|fianc[ée]e?|aunt|uncle|cousin|niece|nephew|grandson|granddaughter"
-    r"|grandmother|grandfather|kid|roommate|boss)"
+RELATIVE_WORDS = (
+    "wife husband spouse partner son daughter mother father mom dad brother sister friend neighbor neighbour caregiver"
+    " guardian girlfriend boyfriend fiance fiancee fiancé fiancée aunt uncle cousin niece nephew grandson granddaughter"
+    " grandmother grandfather kid roommate boss"
 )
+RELATIVES = rf"(?:{RELATIVE_WORDS.replace(' ', '|')})"
 
 _DEEDS = (
     r"(?:lives? (?:at|in|on|with)|works (?:at|for|in)|was born|began writing|shouted|says|said|whispered"
@@ -33,179 +34,116 @@ _WHOLE = rf"{TOKEN}(?:[ \t]+(?:{JOINER}[ \t]+|{INITIAL}[ \t]+)?{TOKEN})"
 
 
 class Habit(NamedTuple):
-    """A pattern whose group `phi` begins with a name, words without which it need not be tried, and how near them."""
+    """A pattern whose group `phi` begins with a name, and words without which it need not be tried.
+
+    Args:
+        rule: What a redaction says of it.
+        words: It begins with one of them, or with `around` has one.
+        pattern: With a group `phi`.
+        around: How far before and after one of the words it is looked for.
+    """
 
     rule: str
-    words: tuple[str, ...]
-    before: int
-    after: int
+    words: frozenset[str]
     pattern: re.Pattern[str]
+    around: tuple[int, int] | None = None
+
+
+def _habit(rule: str, beginnings: str, pattern: str, *, around: tuple[int, int] | None = None) -> Habit:
+    return Habit(rule, words(beginnings), re.compile(pattern), around)
 
 
 _HABITS = (
-    Habit(
+    _habit(
         "name, of who speaks",
-        ("says", "said", "replied", "explained", "added"),
-        1,
-        80,
-        re.compile(
-            rf"\b(?:says|said|replied|explained|added)[ \t]+(?P<phi>{TOKEN}(?:[ \t]+{TOKEN})?)"
-            r"(?=[.,;:\"]|[ \t]+(?:to|in|of|who|at)\b)"
-        ),
+        "says said replied explained added",
+        rf"\b(?:says|said|replied|explained|added)[ \t]+(?P<phi>{TOKEN}(?:[ \t]+{TOKEN})?)"
+        r"(?=[.,;:\"]|[ \t]+(?:to|in|of|who|at)\b)",
     ),
-    Habit(
+    _habit(
         "name, by what is done",
-        (
-            " live",
-            " works ",
-            " was born",
-            " began writing",
-            " sh",
-            " sa",
-            " whispered",
-            " told ",
-            " had given",
-            " just has",
-            " is very ",
-            " will be ",
-            " is from",
-        ),
-        72,
-        24,
-        re.compile(
-            rf"(?:(?<=[\n.!?>:\"] )|(?<=[\n>\"])|^|\bbut )(?P<phi>{_WHOLE}?)[ \t]+{_DEEDS}\b",
-        ),
+        "live lives works born began shouted says said whispered told given just very will from",
+        rf"(?:(?<=[\n.!?>:\"] )|(?<=[\n>\"])|^|\bbut )(?P<phi>{_WHOLE}?)[ \t]+{_DEEDS}\b",
+        around=(80, 32),
     ),
-    Habit(
+    _habit(
         "name, called",
-        (" me ", " him ", " her ", " us ", " them "),
-        10,
-        96,
-        re.compile(rf"\b(?i:named|names?|call(?:s|ed)?) (?:me|him|her|us|them)[ \t]+(?P<phi>{SEQUENCE})"),
+        "named name names call calls called",
+        rf"\b(?i:named|names?|call(?:s|ed)?) (?:me|him|her|us|them)[ \t]+(?P<phi>{SEQUENCE})",
     ),
-    Habit(
+    _habit(
         "name, after a title",
-        ("dr. ", "mr. ", "mrs. ", "ms. "),
-        1,
-        96,
-        re.compile(rf"\b(?:dr|mr|mrs|ms)\.[ \t]+(?P<phi>{SEQUENCE})"),
+        "dr mr mrs ms",
+        rf"\b(?:dr|mr|mrs|ms)\.[ \t]+(?P<phi>{SEQUENCE})",
     ),
-    Habit(
+    _habit(
         "name, greeted",
-        ("Hi", "Hello", "Hey", "Dear", "Thank"),
-        1,
-        80,
-        re.compile(
-            rf"(?:(?<=[\n>\"])|^|(?<=[.!?] ))(?:Hi|Hello|Hey|Dear|Thanks|Thank you)[ ,]+(?P<phi>{TOKEN})"
-            r"(?=[ \t]*[,!.\n])"
-        ),
+        "hi hello hey dear thanks thank",
+        rf"(?:(?<=[\n>\"])|^|(?<=[.!?] ))(?:Hi|Hello|Hey|Dear|Thanks|Thank you)[ ,]+(?P<phi>{TOKEN})"
+        r"(?=[ \t]*[,!.\n])",
     ),
-    Habit(
+    _habit(
         "name, of whose kin",
-        ("'s ", "\u2019s "),
-        32,
-        24,
-        re.compile(
-            rf"(?P<phi>\b{_BARE})['\u2019]s (?:{RELATIVES}|killers?|birthday|address|song|novel|poem)\b",
-        ),
+        "s",
+        rf"(?P<phi>\b{_BARE})['\u2019]s (?:{RELATIVES}|killers?|birthday|address|song|novel|poem)\b",
+        around=(33, 24),
     ),
-    Habit(
+    _habit(
         "name, of kin",
-        ("my ", "his ", "her ", "their ", "our "),
-        1,
-        64,
-        re.compile(rf"\b(?:my|his|her|their|our) {RELATIVES} (?P<phi>{TOKEN})"),
+        "my his her their our",
+        rf"\b(?:my|his|her|their|our) {RELATIVES} (?P<phi>{TOKEN})",
     ),
-    Habit(
+    _habit(
         "name, of a maker",
-        (" novel", " poem", " song"),
-        40,
-        8,
-        re.compile(rf"\b[Tt]he (?P<phi>{TOKEN}) (?:novel|poem|song)\b"),
+        "novel poem song",
+        rf"\b[Tt]he (?P<phi>{TOKEN}) (?:novel|poem|song)\b",
+        around=(41, 8),
     ),
-    Habit(
+    _habit(
         "name, of who was",
-        ("ex-", "Ex-"),
-        1,
-        64,
-        re.compile(rf"\b[Ee]x-[^\W\d_]+[ \t]+(?P<phi>{TOKEN}(?:[ \t]+{TOKEN})?)"),
+        "ex",
+        rf"\b[Ee]x-[^\W\d_]+[ \t]+(?P<phi>{TOKEN}(?:[ \t]+{TOKEN})?)",
     ),
-    Habit(
+    _habit(
         "name, listed under",
-        (" under ",),
-        24,
-        80,
-        re.compile(rf"\b(?:it's|is|be|account|booking|reservation) under[ \t]+(?P<phi>{SEQUENCE})"),
+        "under",
+        rf"\b(?:it's|is|be|account|booking|reservation) under[ \t]+(?P<phi>{SEQUENCE})",
+        around=(25, 80),
     ),
-    Habit(
+    _habit(
         "name, of who takes part",
-        (
-            "roducer",
-            "inger",
-            "uthor",
-            "ctor",
-            "ctress",
-            "resident",
-            "enator",
-            "inister",
-            "olleague",
-            "ainter",
-            "herapist",
-            "ocial worker",
-            "harmacist",
-            "ase manager",
-            " up with",
-            "eet with",
-            "featur",
-            " by ",
-        ),
-        20,
-        96,
-        re.compile(rf"\b{_TRADES}[ \t]+(?P<phi>{_WHOLE}+)"),
+        "producer singer author actor actress director president senator minister colleague painter"
+        " therapist social pharmacist case follow followed meet features featuring sung written not",
+        rf"\b{_TRADES}[ \t]+(?P<phi>{_WHOLE}+)",
     ),
-    Habit(
+    _habit(
         "name, asked after",
-        ("Why ", "How ", "Where ", "When "),
-        1,
-        64,
-        re.compile(
-            rf"\b(?:Why|How|Where|When) (?:is|was|does|did|has) (?P<phi>{TOKEN})"
-            r" (?:so|such|doing|feeling|going|coming)\b"
-        ),
+        "why how where when",
+        rf"\b(?:Why|How|Where|When) (?:is|was|does|did|has) (?P<phi>{TOKEN})"
+        r" (?:so|such|doing|feeling|going|coming)\b",
     ),
-    Habit(
+    _habit(
         "name, addressed",
-        (" me ", " us ", " me, ", " us, "),
-        1,
-        64,
-        re.compile(rf"\b(?:me|us),? (?P<phi>{TOKEN})[,!?]"),
+        "me us",
+        rf"\b(?:me|us),? (?P<phi>{TOKEN})[,!?]",
     ),
-    Habit(
+    _habit(
         "name, of whom something is",
-        (" of ",),
-        12,
-        64,
-        re.compile(
-            r"\b(?:gender|identity|birthday|funeral|biography|life|wife|husband|daughter|son|mother|father|sister"
-            r"|brother) of "
-            rf"(?P<phi>{TOKEN})(?=[.,;?!]| [a-z])"
-        ),
+        "gender identity birthday funeral biography life wife husband daughter son mother father sister brother",
+        r"\b(?:gender|identity|birthday|funeral|biography|life|wife|husband|daughter|son|mother|father|sister"
+        r"|brother) of "
+        rf"(?P<phi>{TOKEN})(?=[.,;?!]| [a-z])",
     ),
-    Habit(
+    _habit(
         "name, of who is given",
-        (" given ", " gave ", " sent ", " showed ", " told ", " handed ", " lent "),
-        1,
-        64,
-        re.compile(rf"\b(?:given|gave|sent|showed|told|handed|lent) (?P<phi>{TOKEN}) (?:his|her|their|my|your|our)\b"),
+        "given gave sent showed told handed lent",
+        rf"\b(?:given|gave|sent|showed|told|handed|lent) (?P<phi>{TOKEN}) (?:his|her|their|my|your|our)\b",
     ),
-    Habit(
+    _habit(
         "name, asked",
-        (" please",),
-        48,
-        8,
-        re.compile(
-            rf"(?:^|(?<=[\n\"])|(?<=[.!?] ))(?P<phi>{TOKEN}), (?:can|could|may|would|will) (?:I|you|we) please\b"
-        ),
+        "please",
+        rf"(?:^|(?<=[\n\"])|(?<=[.!?] ))(?P<phi>{TOKEN}), (?:can|could|may|would|will) (?:I|you|we) please\b",
+        around=(49, 8),
     ),
 )
 _ADDRESSED = re.compile(rf",[ \t]+(?P<phi>{TOKEN})[!?](?!\w)")
@@ -229,18 +167,27 @@ class Person(NamedTuple):
 def find_persons(text: str) -> Iterator[Person]:
     """Yield stretches of an English text that begin with a name; where it ends is not looked at."""
     for habit in _HABITS:
-        for window in near(habit.words, text, before=habit.before, after=habit.after):
-            for match in habit.pattern.finditer(text, *window):
+        places = places_of(habit.words, text)
+        for window in _windows(habit, places, len(text)):
+            for match in found_in(window, habit.pattern, text, None if habit.around else places):
                 first = stem_of(match["phi"].split()[0])
                 # A word that is only a word, such as "Back", is no name whatever it does.
                 if first not in _NOBODY and (first not in lexicon.words_of("words") or first in lexicon.names()):
                     yield Person(*match.span("phi"), habit.rule)
-    for match in _ADDRESSED.finditer(text):
+    addressed = _ADDRESSED.finditer(text) if "!" in text or "?" in text else ()
+    for match in addressed:
         if lexicon.plainly(match["phi"].lower()) in lexicon.first_names():
             yield Person(*match.span("phi"), "name, addressed")
     for match in _OVER_ADDRESS.finditer(text):
         if not any(stem_of(word) in lexicon.plain_words() for word in match["phi"].split()):
             yield Person(*match.span("phi"), "name, over an address")
+
+
+def _windows(habit: Habit, places: Sequence[int], length: int) -> list[Window]:
+    if habit.around is None:
+        return [Window(0, length)] if places else []
+    before, after = habit.around
+    return joined(((place, place) for place in places), length, before=before, after=after)
 
 
 def find_speakers(text: str) -> Iterator[Person]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from mmmed.data.deidentify import lexicon
 from mmmed.data.deidentify.entities import Finding
-from mmmed.data.deidentify.rules import apply, around, labelled, rule
+from mmmed.data.deidentify.rules import Window, apply, around, found_in, joined, labelled, places_of, rule, words
 from mmmed.data.deidentify.spanish import is_spanish
 
 _WORD = r"[A-ZÀ-ÖØ-Þ][\w'\u2019.-]*"
@@ -21,6 +21,11 @@ _CARE = (
     r"|Community Health Center|Clinics?|Infirmary|Hospice|Sanatorium|Nursing Home|Memorial|Healthcare"
     r"|Cancer (?:Center|Institute)"
     r"|Medical School|Health|Presbyterian|Gen(?:eral)?|University Hospital|Institute|University|Med|Rehab|Urgent Care)"
+)
+# One of these words stands in whatever `_INSTITUTION` finds.
+_CARE_WORDS = words(
+    "hospital hospitals medical med health healthcare community clinic clinics infirmary hospice sanatorium nursing"
+    " memorial cancer presbyterian gen general university institute rehab urgent st mt clínica centro hosp"
 )
 # A place of care is named; "the Hospital" and "Emergency Clinic" are not.
 _COMMON = re.compile(
@@ -49,6 +54,7 @@ _NUMBERED = (
         "address, box",
         "address",
         r"(?P<phi>\b(?:P\.?\s?O\.?\s?Box|PSC|Unit|CMR)\s+\d+(?:,?\s*Box\s+\d+)?)",
+        begins="p po pobox psc unit cmr",
         needs="box",
     ),
 )
@@ -58,23 +64,25 @@ _CODED = (
         "address",
         r"(?P<phi>\b(?:USNV|USNS|USS|USCGC|APO|FPO|DPO)\b[\w ,]{0,40}?(?:AA|AE|AP)\s+\d{5})",
         flags=0,
+        begins="usnv usns uss uscgc apo fpo dpo",
     ),
-    rule(
-        "town, state and zip",
-        "place",
-        rf"(?P<phi>(?:\b{_WORD}[ \t]+){{0,3}}\b{_WORD},?[ \t]+(?:{_STATES})[ \t,]+\d{{5}}(?:-\d{{4}})?)(?!\d)",
-        flags=0,
-    ),
-    rule("zip and four", "place", r"(?P<phi>(?<![\d-])\d{5}-\d{4}(?![\d-]))", flags=0),
+    rule("zip and four", "place", r"(?P<phi>\d(?<![\d-]\d)\d{4}-\d{4}(?![\d-]))", flags=0),
     rule(
         "zip, labelled",
         "place",
         r"\b(?:zip(?: ?code)?|postal(?: code)?|postcode|c\.?p\.?|c[oó]digo postal)\b\s*(?:is|:|#)\s*"
         r"(?P<phi>[A-Z0-9]{2,6}(?:[- ][A-Z0-9]{2,4})?)(?!\w)",
-        needs="p",
+        begins="zip zipcode postal postalcode postcode c cp codigo código",
     ),
 )
-_CODE = re.compile(r"\d{4}")
+_STATE_AND_ZIP = rule(
+    "town, state and zip",
+    "place",
+    rf"(?P<phi>(?:\b{_WORD}[ \t]+){{0,3}}\b{_WORD},?[ \t]+(?:{_STATES})[ \t,]+\d{{5}}(?:-\d{{4}})?)(?!\d)",
+    flags=0,
+)
+_ZIP = re.compile(r"[A-Z](?=[A-Z][ \t,]+\d{5})")
+_CODE = re.compile(r"\d(?=\d{3})\d{3}")
 _STATE = rule(
     "town and state",
     "place",
@@ -102,8 +110,7 @@ _SPANISH = (
 _TOWN = re.compile(
     rf"\b(?:{_CITIES})\b(?!\s+(?:virus|criteria|classification|score|protocol|heart|sign))(?:,? (?:{_STATES})\b)?"
 )
-_TOWN_BEGINNINGS = frozenset(re.findall(r"(?:^|\|)([A-ZÀ-Þ][^\W\d_]*)", _CITIES))
-_CAPITAL = re.compile(r"\b[A-ZÀ-Þ][^\W\d_]*")
+_TOWN_BEGINNINGS = frozenset(word.lower() for word in re.findall(r"(?:^|\|)([^\W\d_]+)", _CITIES))
 _LINE = re.compile(r"[^\n;]{3,100}?(?=\.?[ \t]*(?:\n|$|;|\. ))")
 _FIELD = re.compile(r"[^\n,.;]{2,60}")
 _ADDRESS_LABELS = ("address", "domicilio", "dirección", "direccion")
@@ -117,7 +124,7 @@ _INSTITUTION = re.compile(
     rf"(?:[ \t]+(?:General|Universitario|Clínico|Comarcal|Regional|Infantil|Central|Provincial|Militar|de"
     rf"|del|la|el|los|las|y)\b)*(?:[ \t]+{_WORD})(?:[ \t]+(?:(?:de|del|la|y)[ \t]+)*{_WORD}){{0,4}}"
 )
-_OLD = re.compile(r"(?<![\d./])(?:9\d|1[0-2]\d)(?![\d%/]|\.\d)")
+_OLD = re.compile(r"[19](?<![\d./].)(?:(?<=9)\d|(?<=1)[0-2]\d)(?![\d%/]|\.\d)")
 _YEARS = re.compile(r"[ -]?(?:-?year|yr|y/?o\b|años|y\.o)", re.IGNORECASE)
 _AGED = re.compile(r"\b(?:age|aged|edad)\b\s*(?::|of|is)?\s*$", re.IGNORECASE)
 
@@ -126,16 +133,18 @@ def find_places(text: str) -> Iterator[Finding]:
     """Yield addresses, towns, postal codes and named places of care; states and countries may stay."""
     yield from apply(_NUMBERED, text)
     yield from apply(_CODED, text, around(_CODE, text, before=60, after=12))
+    yield from apply([_STATE_AND_ZIP], text, around(_ZIP, text, before=60, after=24))
     yield from apply([_STATE], text, around(_STATE_CODE, text, before=40, after=4))
     if is_spanish(text):
         yield from apply(_SPANISH, text)
     yield from _labelled_places(text)
-    for capital in _CAPITAL.finditer(text):
-        if capital[0] in _TOWN_BEGINNINGS and (town := _TOWN.match(text, capital.start())):
-            yield Finding(town.start(), town.end(), "place", "town")
-    for match in _INSTITUTION.finditer(text):
-        if not _COMMON.match(match[0]):
-            yield Finding(match.start(), match.end(), "institution", "place of care")
+    for town in found_in(Window(0, len(text)), _TOWN, text, places_of(_TOWN_BEGINNINGS, text)):
+        yield Finding(town.start(), town.end(), "place", "town")
+    care = places_of(_CARE_WORDS, text)
+    for window in joined(((place, place) for place in care), len(text), before=120, after=120):
+        for match in _INSTITUTION.finditer(text, *window):
+            if not _COMMON.match(match[0]):
+                yield Finding(match.start(), match.end(), "institution", "place of care")
 
 
 def find_ages(text: str) -> Iterator[Finding]:

@@ -9,7 +9,6 @@ import pytest
 from benchmarks import deidentification as benchmark
 from mmmed.data.deidentify import language_model, recognisers
 from mmmed.data.deidentify.entities import Finding, without_overlap
-from mmmed.data.deidentify.rules import near
 from mmmed.data.deidentify.surrogates import Surrogates
 from mmmed.data.deidentify.text import clean, find, find_together
 from mmmed.errors import PrivacyError
@@ -131,10 +130,6 @@ def test_the_model_reads_only_the_lines_in_which_rules_left_a_word_unknown(monke
     text = "Seen by Dr. Okonkwo.\nThen by Zyxtane.\nThen seen."
     lines = language_model._lines_with_names(text, find(text))
     assert [text[one.start : one.end] for one in lines] == ["Then by Zyxtane."]
-
-
-def test_places_of_words_are_joined_where_they_touch() -> None:
-    assert near(("ab", "cd"), "ab cd ......... ab", before=2, after=4) == [(0, 7), (14, 18)]
 
 
 def test_a_failing_recogniser_stops_the_run_and_quotes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
