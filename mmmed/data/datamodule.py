@@ -22,6 +22,7 @@ from mmmed.data.kept import KeptPictures
 from mmmed.data.mixture import Mixture
 from mmmed.data.order import BatchOrder, ResumableLoader
 from mmmed.data.reading import Reading, read_split, unproven
+from mmmed.data.sending import Sending
 from mmmed.data.shards import Shards
 from mmmed.data.source import Snapshot, Source
 from mmmed.data.sources.canaries import Canaries
@@ -240,7 +241,10 @@ class MedicalData(lightning.LightningDataModule):
 
     def _in_order(self, split: Split) -> DataLoader[ModelInput]:
         return DataLoader(
-            self._dataset(split), batch_size=self.batch_size, collate_fn=self._collate(), num_workers=self.workers
+            self._dataset(split),
+            batch_size=self.batch_size,
+            collate_fn=Sending(self._collate()),
+            num_workers=self.workers,
         )
 
     def _dataset(self, split: Split) -> Dataset[ModelInput]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
 from mmmed.data.mixture import draw
+from mmmed.data.sending import Sending
 from mmmed.errors import CheckpointError, ConfigError
 
 _RUNS_AT_ONCE = 4
@@ -126,9 +127,11 @@ class ResumableLoader(DataLoader[Any]):
     over when the next one is begun, since Lightning never asks for the batch after the last.
     """
 
-    def __init__(self, dataset: Any, order: BatchOrder, **arguments: Any) -> None:
+    def __init__(self, dataset: Any, order: BatchOrder, *, collate_fn: Callable[[Any], Any], **arguments: Any) -> None:
         # Each epoch draws a seed for its workers; from the global generator it would move what training resumes from.
-        super().__init__(dataset, batch_sampler=order, generator=torch.Generator(), **arguments)
+        super().__init__(
+            dataset, batch_sampler=order, collate_fn=Sending(collate_fn), generator=torch.Generator(), **arguments
+        )
         self.order = order
         self._handed_out = _Place(epoch=0, batch=0)
         self._next = self._handed_out

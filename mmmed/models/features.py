@@ -28,17 +28,20 @@ from mmmed.models.weights import cache_folder
 class Kept:
     """The images of a batch whose features need not be computed: beside the pixels of all others.
 
+    Sent to another process, it leaves its features behind: they lie on disk and are mapped there for much less than it
+    takes to send them.
+
     Args:
         folder: Where they are kept, which tells encoders apart.
         keys: Of every image of the batch.
         found_N: For which of them features were found.
-        features_KPW: What was found, in order.
+        features_KPW: What was found, in order; None where it is yet to be read.
     """
 
     folder: Path
     keys: tuple[str, ...]
     found_N: Tensor
-    features_KPW: Tensor
+    features_KPW: Tensor | None
 
     @classmethod
     def of(cls, folder: Path, keys: Sequence[str], features: Sequence[Tensor | None]) -> "Kept":
@@ -53,7 +56,12 @@ class Kept:
 
     def to(self, device: torch.device) -> "Kept":
         """The same on another device."""
+        if self.features_KPW is None:
+            return self
         return replace(self, features_KPW=self.features_KPW.to(device, non_blocking=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Kept, (self.folder, self.keys, self.found_N, None)
 
 
 class FrozenFeatures(VisionEncoder):
@@ -90,21 +98,22 @@ class FrozenFeatures(VisionEncoder):
         """Features (N, P, W) of a batch of which some were found: the others are computed from pixels, and kept.
 
         Raises:
-            ConfigError: They were looked up under another encoder or precision.
+            ConfigError: They were looked up under another encoder or precision, or are gone since.
         """
-        device = kept.features_KPW.device
+        device = pixels_MCHW.device
         store = self.store(_computes_in(device))
         if store.folder != kept.folder:
             raise ConfigError(
                 "features were looked up for another encoder or precision than the one that runs; begin the run anew"
             )
         found = kept.found_N.tolist()
+        found_KPW = _read(kept, store).to(device) if kept.features_KPW is None else kept.features_KPW
         if all(found):
-            return kept.features_KPW
+            return found_KPW
         missing = [key for key, is_found in zip(kept.keys, found, strict=True) if not is_found]
         # Found or not when the batch was made: another batch, or another process, may have kept them since.
         computed = self._features(missing, pixels_MCHW, store)
-        known = iter(kept.features_KPW)
+        known = iter(found_KPW)
         rows = [next(known) if is_found else computed[key] for key, is_found in zip(kept.keys, found, strict=True)]
         return torch.stack(rows)
 
@@ -136,6 +145,15 @@ class FrozenFeatures(VisionEncoder):
             self._digest = _digest(list(self.encoder.state_dict().values()), salt=json.dumps(self.encoder.recipe()))
             self._digested = held
         return self._digest[:16]
+
+
+def _read(kept: Kept, store: FeatureStore) -> Tensor:
+    """What was found by the process that sent this."""
+    keys = [key for key, is_found in zip(kept.keys, kept.found_N.tolist(), strict=True) if is_found]
+    features = [one for one in store.find(keys) if one is not None]
+    if len(features) < len(keys):
+        raise ConfigError(f"features of {len(keys) - len(features)} pictures are gone from {store.folder}; begin anew")
+    return torch.stack(features) if features else torch.empty(0, store.tokens, store.width)
 
 
 def digest_of_pixels(pixels_CHW: Tensor) -> str:

@@ -1,5 +1,6 @@
 """A frozen encoder looks at each picture once."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,22 @@ def test_a_batch_is_completed_and_features_of_another_encoder_are_refused(tmp_pa
     assert torch.equal(found[2], completed[2])
     with pytest.raises(ConfigError, match="another encoder or precision"), torch.autocast("cpu", torch.bfloat16):
         frozen.complete(kept, pixels[[0, 2]])
+
+
+def test_what_another_process_sends_is_read_from_disk_and_refused_where_it_is_gone(tmp_path: Path) -> None:
+    pixels = torch.randn(3, 3, 32, 32)
+    frozen = FrozenFeatures(encoder(), folder=str(tmp_path))
+    expected, store = encoder()(pixels).detach(), frozen.store("")
+    store.keep(["0b" * 16], expected[1:2])
+    kept = Kept.of(store.folder, ("0a" * 16, "0b" * 16, "0c" * 16), [None, expected[1], None])
+    sent = pickle.loads(pickle.dumps(kept)).to(torch.device("cpu"))
+    assert sent.features_KPW is None
+    torch.testing.assert_close(frozen.complete(sent, pixels[[0, 2]]), expected)
+    alone = pickle.loads(pickle.dumps(Kept.of(store.folder, ("0b" * 16,), [expected[1]])))
+    assert torch.equal(frozen.complete(alone, pixels[:0])[0], expected[1])
+    gone = pickle.loads(pickle.dumps(Kept.of(store.folder, ("0d" * 16,), [expected[1]])))
+    with pytest.raises(ConfigError, match="features of 1 pictures are gone from"):
+        frozen.complete(gone, pixels[:0])
 
 
 def test_it_never_learns_and_never_drops(tmp_path: Path) -> None:
