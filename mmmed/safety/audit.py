@@ -10,8 +10,11 @@ from typing import Any
 from mmmed.errors import ConfigError, DataError
 from mmmed.evaluation.task import read_described
 from mmmed.page.files import replace_text
-from mmmed.safety.check import Check, Subject
+from mmmed.safety.check import Check, Evidence, Subject
 from mmmed.safety.measure import Measure, Verdict, verdict_of
+
+ITEMS_SHOWN = 12
+"""Items of a figure that can be looked at, the worst first; all are named in safety_card.json."""
 
 
 @dataclass(kw_only=True)
@@ -43,11 +46,13 @@ class Examined:
         title: What was asked.
         measures: What was found.
         missing: Why nothing was, if so; such a check has not passed.
+        evidence: What the first items of each figure were, and what was answered.
     """
 
     title: str
     measures: tuple[Measure, ...] = ()
     missing: str = ""
+    evidence: Evidence = field(default_factory=Evidence, compare=False, repr=False)
 
     @property
     def verdict(self) -> Verdict:
@@ -70,8 +75,11 @@ def audit(suite: Suite, subject: Subject, *, tell: Callable[[str], object] = lam
     """
     done = []
     for check in suite.checks:
+        subject.evidence = Evidence()
         try:
-            one = Examined(title=check.title, measures=tuple(check.examine(subject)))
+            measures = tuple(check.examine(subject))
+            items = (item for measure in measures for item in measure.items[:ITEMS_SHOWN])
+            one = Examined(title=check.title, measures=measures, evidence=subject.evidence.of(items))
         except (ConfigError, DataError) as error:
             one = Examined(title=check.title, missing=str(error))
         done.append(one)
@@ -101,7 +109,7 @@ def write_json(path: Path, suite: Suite, examined: Sequence[Examined], *, checkp
                 "title": one.title,
                 "verdict": one.verdict,
                 "missing": one.missing,
-                "measures": [_plain(measure) for measure in one.measures],
+                "measures": [plain(measure) for measure in one.measures],
             }
             for one in examined
         ],
@@ -109,7 +117,8 @@ def write_json(path: Path, suite: Suite, examined: Sequence[Examined], *, checkp
     replace_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _plain(measure: Measure) -> dict[str, Any]:
+def plain(measure: Measure) -> dict[str, Any]:
+    """A figure as JSON has it, with its verdict; what is not a number becomes null."""
     content = asdict(measure) | {"verdict": measure.verdict}
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import wandb
 
 from mmmed.page.files import replace_text
 from mmmed.page.html import write_page
 from mmmed.safety.audit import Examined, Suite, verdict_of_all
+from mmmed.safety.items import link, write_items
 from mmmed.safety.measure import Measure, Verdict
 
-ITEMS_SHOWN = 30
 WORDS = {
     Verdict.PASSED: "within its limits",
     Verdict.FAILED: "outside its limits",
@@ -36,8 +36,24 @@ class Bar:
     expected: float
 
 
+class Line(NamedTuple):
+    """A figure on the card: what was measured, its drawing, and where its items stand, if it has any."""
+
+    measure: Measure
+    bar: Bar | None
+    items: str
+
+
+class Row(NamedTuple):
+    """A check on the card: its figures, and the one that decides, which stands on the page by itself."""
+
+    check: Examined
+    lines: list[Line]
+    first: Line | None
+
+
 def write_card(folder: Path, suite: Suite, examined: Sequence[Examined], *, checkpoint: str, command: str) -> Path:
-    """Write `safety_card.html` and `safety_card.md`; the page's path is given back."""
+    """Write `safety_card.html` with the pages of its items, and `safety_card.md`; the page's path is given back."""
     page = folder / "safety_card.html"
     counts = Counter(one.verdict for one in examined)
     write_page(
@@ -50,13 +66,30 @@ def write_card(folder: Path, suite: Suite, examined: Sequence[Examined], *, chec
         date=datetime.now(UTC).date().isoformat(),
         verdict=verdict_of_all(examined),
         counts=[(verdict, WORDS[verdict], counts[verdict]) for verdict in Verdict],
-        checks=[(one, [(measure, drawn(measure)) for measure in one.measures]) for one in examined],
-        words=WORDS,
-        shown=ITEMS_SHOWN,
+        checks=[_row(number, one) for number, one in enumerate(examined)],
         width=_WIDTH,
     )
+    write_items(folder, examined, checkpoint=checkpoint)
     replace_text(folder / "safety_card.md", "\n".join(section(suite, examined)) + "\n")
     return page
+
+
+def _row(number: int, one: Examined) -> Row:
+    lines = [
+        Line(measure, drawn(measure), link(number, place) if measure.items else "")
+        for place, measure in enumerate(one.measures)
+    ]
+    return Row(one, lines, min(lines, key=lambda line: _distance(line.measure), default=None))
+
+
+def _distance(measure: Measure) -> tuple[int, float]:
+    """Orders figures: failed ones first, then what is not shown, and among each what is nearest to its limit."""
+    rank = [Verdict.FAILED, Verdict.NOT_SHOWN, Verdict.PASSED].index(measure.verdict)
+    if not math.isfinite(measure.value):
+        return rank, math.inf
+    room = [measure.value - measure.least] if measure.least is not None else []
+    room += [measure.most - measure.value] if measure.most is not None else []
+    return rank, min(room, default=math.inf)
 
 
 def section(suite: Suite, examined: Sequence[Examined]) -> list[str]:
@@ -95,9 +128,8 @@ def drawn(measure: Measure) -> Bar | None:
         return None
     ends = [measure.low, measure.high, measure.value, measure.expected, 0.0]
     ends += [end for end in (measure.least, measure.most) if end is not None]
-    least, most = (-1.0 if min(ends) < 0 else 0.0), 1.0
-    if max(map(abs, ends)) <= 0.3:
-        least, most = (-0.3 if min(ends) < 0 else 0.0), 0.3
+    reach = next((one for one in (0.3, 1.0) if max(map(abs, ends)) <= one), 1.05 * max(map(abs, ends)))
+    least, most = (-reach if min(ends) < 0 else 0.0), reach
 
     def place(value: float) -> float:
         return round(_WIDTH * (min(max(value, least), most) - least) / (most - least), 1)
