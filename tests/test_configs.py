@@ -20,11 +20,14 @@ from mmmed.cli.index import index
 from mmmed.data.sources.pairs import Pairs
 from mmmed.errors import ConfigError
 from mmmed.evaluation.experiment_file import read_experiment
+from mmmed.evaluation.model_arms import kind_of
 from mmmed.evaluation.task import load_task
 from mmmed.evaluation.text_classifier import load_reading_arm
 from mmmed.evaluation.zero_shot import load_zero_shot
 from mmmed.records import Example
 from mmmed.safety.audit import load_suite
+from mmmed.safety.experiment import read_bias
+from mmmed.safety.harm import load_harm
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -40,6 +43,8 @@ BASELINES = sorted((CONFIGS / "baseline").glob("*.yaml"))
 DATA = sorted((CONFIGS / "data").glob("*.yaml"))
 ZERO_SHOT = sorted((CONFIGS / "zero_shot").glob("*.yaml"))
 AUDITS = sorted((CONFIGS / "audit").glob("*.yaml"))
+BIAS_EXPERIMENTS = [one for one in sorted(ROOT.glob("experiments/*/*.yaml")) if kind_of(one) == "bias"]
+HARMS = sorted((CONFIGS / "harm").glob("*.yaml"))
 INDEXES = sorted((CONFIGS / "index").glob("*.yaml"))
 STAGES = [stage for recipe in gallery.recipes() for stage in gallery.stages(recipe)]
 
@@ -130,6 +135,17 @@ def test_every_audit_and_the_tasks_of_its_checks_are_built(path: Path) -> None:
     suite = load_suite(str(path))
     assert suite.name == path.stem
     assert all(load_task(vars(check)["task"]) for check in suite.checks)
+
+
+@pytest.mark.parametrize("path", HARMS, ids=name_of)
+def test_every_harm_matrix_is_read(path: Path) -> None:
+    assert load_harm(str(path)).name == path.stem
+
+
+@pytest.mark.parametrize("path", BIAS_EXPERIMENTS, ids=name_of)
+def test_every_experiment_of_bias_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert read_bias(path).name == path.parent.name
 
 
 @pytest.mark.parametrize("path", INDEXES, ids=name_of)

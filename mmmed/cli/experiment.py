@@ -94,5 +94,13 @@ def _run_other(kind: str, experiment: str, output: str | None, *, command: str) 
         outcome = run_models(models, Path(output or f"outputs/{models.name}"), fit=train)
         page = publish_models(models, outcome, command=command)
         print("\n".join(summary_of_models(outcome, page)))
+    elif kind == "bias":
+        from mmmed.safety.experiment import publish_bias, read_bias, run_bias, summary_of_bias
+
+        bias = read_bias(file)
+        folder = Path(output or f"outputs/{bias.name}")
+        audited = run_bias(bias, folder, fit=train, tell=print)
+        page = publish_bias(bias, audited, folder, command=command)
+        print("\n".join(summary_of_bias(audited, page)))
     else:
-        raise ConfigError(f"experiment {experiment}: kind is {kind!r}; expected writing, models, or no kind")
+        raise ConfigError(f"experiment {experiment}: kind is {kind!r}; expected writing, models, bias, or no kind")
