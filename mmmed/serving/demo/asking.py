@@ -172,6 +172,7 @@ class _Whole:
     options: dict[str, float]
     judgement: Judgement
     is_cut: bool = False
+    abstains: bool = False
 
 
 async def _lane(served: Served, example: Example, ask: Ask) -> AsyncIterator[Shown | _Whole]:
@@ -206,7 +207,13 @@ async def _chosen(served: Served, example: Example, ask: Ask) -> _Whole:
         judgement = served.policy.judge_answer(ask.question, answer.text)
         if judgement.allowed:
             shares = dict(answer.options)
-            return _Whole(text=answer.text, confidence=answer.confidence or 0.0, options=shares, judgement=judgement)
+            return _Whole(
+                text=answer.text,
+                confidence=answer.confidence or 0.0,
+                options=shares,
+                judgement=judgement,
+                abstains=answer.abstains,
+            )
     return _Whole(text="", confidence=0.0, options={}, judgement=judgement)
 
 
@@ -214,7 +221,7 @@ def _told(whole: _Whole, *, sure: float) -> dict[str, Any]:
     return {
         "text": whole.text,
         "confidence": round(whole.confidence, 4),
-        "unsure": bool(whole.text) and whole.confidence < sure,
+        "unsure": bool(whole.text) and (whole.abstains or whole.confidence < sure),
         "options": [{"text": text, "share": round(share, 4)} for text, share in whole.options.items()],
         "decision": whole.judgement.decision,
         "words": whole.judgement.words,
