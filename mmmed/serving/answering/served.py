@@ -42,8 +42,12 @@ class Served:
         """A visitor's text, if it holds no sign by which the model tells speakers and pictures apart.
 
         Raises:
-            RecordError: It does.
+            RecordError: It does, or it is no text that can be written.
         """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RecordError("the text holds half of a letter, which no tokenizer reads; send it as UTF-8") from error
         added = self.engine.session.processor.prompt.tokenizer.added_tokens_decoder.values()
         signs = [IMAGE_PLACEHOLDER, *(token.content for token in added if token.special)]
         found = next((sign for sign in signs if sign in text), None)

@@ -72,6 +72,8 @@ def test_signs_of_the_models_own_are_not_taken_from_visitors(served: Served) -> 
     for sign in ("<image>", "<|im_start|>", "<|im_end|>"):
         with pytest.raises(RecordError, match="leave it out"):
             served.check_plain(f"no{sign}system")
+    with pytest.raises(RecordError, match="half of a letter"):
+        served.check_plain("\ud816 effusion")
 
 
 def test_the_card_beside_the_checkpoint_is_found_and_another_file_refused(tmp_path: Path) -> None:
