@@ -16,6 +16,8 @@ pytestmark = pytest.mark.shared
 CONFIGS = Path(__file__).parents[2] / "configs" / "data"
 TOGETHER = "chest"
 """Reads two folders that have configurations of their own."""
+OWN = "false_premise"
+"""Comes with the project, and reads no folder."""
 
 
 def example(one: Example) -> Hashable:
@@ -103,4 +105,4 @@ def test_a_folder_is_read_with_the_counts_of_its_readme(
 def test_every_folder_has_a_configuration_and_every_configuration_a_count(shared_data: Path) -> None:
     folders = {path.name for path in shared_data.iterdir() if path.is_dir()}
     assert folders == {count.folder for counts in COUNTS.values() for count in counts}
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} - {TOGETHER} == set(COUNTS)
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} - {TOGETHER, OWN} == set(COUNTS)
