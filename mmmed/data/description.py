@@ -133,8 +133,8 @@ def describe(
     )
 
 
-def spread(values: Iterable[float]) -> Spread | None:
-    """Least, median, greatest and a histogram with round bins; none of no values."""
+def spread(values: Iterable[float], *, coarser: int = 1) -> Spread | None:
+    """Least, median, greatest and a histogram with round bins, so many times as wide as usual; none of no values."""
     numbers = sorted(value for value in values if math.isfinite(value))
     if not numbers:
         return None
@@ -142,12 +142,49 @@ def spread(values: Iterable[float]) -> Spread | None:
     width = _round_width((high - low) / _MOST_BARS) if high > low else 1.0
     if all(float(number).is_integer() for number in numbers):
         width = max(1.0, float(math.ceil(width)))
+    width *= coarser
     first = math.floor(low / width)
     counts = Counter(math.floor(number / width) - first for number in numbers)
     bins = [Bin((first + i) * width, (first + i + 1) * width, counts[i]) for i in range(max(counts) + 1)]
     middle = len(numbers) // 2
     median = numbers[middle] if len(numbers) % 2 else (numbers[middle - 1] + numbers[middle]) / 2
     return Spread(low, median, high, bins)
+
+
+def shared_spread(values: Sequence[tuple[float, str]], fewest_patients: int) -> Spread | None:
+    """A spread in which neither an end nor a bin stands for fewer patients; none where that leaves nothing to show.
+
+    Args:
+        values: Numbers, and whose each is.
+        fewest_patients: What lies further out than this many patients do is counted with them.
+    """
+    low, high = (_outermost(sorted(values, reverse=far), fewest_patients) for far in (False, True))
+    if low is None or high is None or low > high:
+        return None
+    drawn = [(min(max(number, low), high), patient) for number, patient in values]
+    if low == high and len({number for number, _ in values}) > 1:
+        return None  # "always" would not be true
+    coarser = 1
+    while found := spread((number for number, _ in drawn), coarser=coarser):
+        patients: list[set[str]] = [
+            {who for number, who in drawn if each.low <= number < each.high} for each in found.bins
+        ]
+        if all(len(these) >= fewest_patients for these in patients if these):
+            return found
+        if len(found.bins) <= 2:
+            return None
+        coarser *= 2
+    return None
+
+
+def _outermost(ordered: Sequence[tuple[float, str]], fewest_patients: int) -> float | None:
+    """The first number at which enough patients are together."""
+    patients: set[str] = set()
+    for number, patient in ordered:
+        patients.add(patient)
+        if len(patients) >= fewest_patients:
+            return number
+    return None
 
 
 def samples(examples: Sequence[Example], *, most: int) -> list[Example]:
@@ -255,11 +292,14 @@ def _attributes(examples: Sequence[Example], fewest_patients: int) -> list[Attri
 def _attribute(name: str, unit: str, facts: Sequence[_Facts], fewest_patients: int) -> Attribute:
     known = [(one.known[name], one.patient) for one in facts if name in one.known]
     missing = len(facts) - len(known)
-    numbers = [float(value) for value, _ in known if not isinstance(value, str)]
+    numbers = [(float(value), patient) for value, patient in known if not isinstance(value, str)]
     if len(numbers) == len(known):
-        if fewest_patients > 1 and name == "age":
-            numbers = [min(number, OLDEST_SHOWN) for number in numbers]
-        return Attribute(name, unit, len(facts), missing, spread(numbers), [], 0)
+        if fewest_patients == 1:
+            return Attribute(name, unit, len(facts), missing, spread(number for number, _ in numbers), [], 0)
+        if name == "age":
+            numbers = [(min(number, OLDEST_SHOWN), patient) for number, patient in numbers]
+        shown = shared_spread(numbers, fewest_patients)
+        return Attribute(name, unit, len(facts), missing, shown, [], 0 if shown else len(numbers))
     parts = [(part.strip(), patient) for value, patient in known for part in str(value).split(";")]
     shared = _shared(parts, fewest_patients)
     words = Counter(part for part, _ in parts)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mmmed.data.card import Card, parse_card
-from mmmed.data.description import describe, samples, spread, text_samples
+from mmmed.data.description import describe, samples, shared_spread, spread, text_samples
 from mmmed.data.description_page import (
     answers_of,
     histogram,
@@ -152,9 +152,34 @@ def test_what_few_patients_share_is_counted_but_not_named(tmp_path: Path) -> Non
     found = describe(examples, [], fewest_patients=5)
     ward, age = found.attributes
     assert (ward.values, ward.others, ward.missing) == ([("A", 5)], 3, 0)
-    assert age.numbers is not None and age.numbers.high == 90
+    assert (age.numbers, age.others) == (None, 8), "of eight ages none is shared by five, and their ends cross"
     assert {topic.name: topic.asked for topic in found.topics} == {"ill": 7, "any other": 1}
     assert describe(examples, []).attributes[1].numbers.high == 108  # type: ignore[union-attr]
+
+
+def test_neither_end_nor_column_of_a_histogram_stands_for_few_patients() -> None:
+    ages = [(float(age), f"p{age}") for age in (3, *range(20, 80), 101)]
+    found = shared_spread(ages, 5)
+    assert found is not None
+    assert (found.low, found.high) == (23, 76), "with the outermost five"
+    assert sum(each.number for each in found.bins) == len(ages), "nobody is left out"
+    assert all(each.number >= 5 for each in found.bins if each.number)
+
+
+def test_numbers_of_few_patients_are_counted_and_not_drawn() -> None:
+    assert shared_spread([(1.0, "p1"), (2.0, "p2")], 5) is None
+    one_patient = [(float(number), "p") for number in range(100)]
+    assert shared_spread(one_patient, 5) is None
+    either_side = [(-1.0, "far"), *((float(n), f"p{n}") for n in range(1, 9))]
+    assert shared_spread(either_side, 5) is None, "their ends cross"
+    constant = shared_spread([(512.0, f"p{n}") for n in range(9)], 5)
+    assert constant is not None and constant.low == constant.high == 512
+
+
+def test_bins_that_no_width_fills_are_not_drawn() -> None:
+    halves = [(-1.0, f"p{n}") for n in range(5)] + [(1.0, f"p{n}") for n in range(5, 10)] + [(0.0, "between")]
+    found = shared_spread(halves, 5)
+    assert found is not None and [each.number for each in found.bins if each.number] == [5, 6]
 
 
 def test_one_patient_with_many_pictures_makes_no_word_common(tmp_path: Path) -> None:
