@@ -20,6 +20,7 @@ from mmmed.cli.index import index
 from mmmed.data.sources.pairs import Pairs
 from mmmed.errors import ConfigError
 from mmmed.evaluation.experiment_file import read_experiment
+from mmmed.evaluation.metrics.learned.files import read_metric
 from mmmed.evaluation.model_arms import kind_of
 from mmmed.evaluation.task import load_task
 from mmmed.evaluation.text_classifier import load_reading_arm
@@ -45,6 +46,7 @@ ZERO_SHOT = sorted((CONFIGS / "zero_shot").glob("*.yaml"))
 AUDITS = sorted((CONFIGS / "audit").glob("*.yaml"))
 BIAS_EXPERIMENTS = [one for one in sorted(ROOT.glob("experiments/*/*.yaml")) if kind_of(one) == "bias"]
 HARMS = sorted((CONFIGS / "harm").glob("*.yaml"))
+METRICS = sorted((CONFIGS / "metric").glob("*.yaml"))
 INDEXES = sorted((CONFIGS / "index").glob("*.yaml"))
 STAGES = [stage for recipe in gallery.recipes() for stage in gallery.stages(recipe)]
 
@@ -142,6 +144,13 @@ def test_every_harm_matrix_is_read(path: Path) -> None:
     assert load_harm(str(path)).name == path.stem
 
 
+@pytest.mark.parametrize("path", METRICS, ids=name_of)
+def test_every_metric_of_a_file_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    _, content = read_metric(path.stem)
+    assert content.metric.class_path
+
+
 @pytest.mark.parametrize("path", BIAS_EXPERIMENTS, ids=name_of)
 def test_every_experiment_of_bias_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
@@ -168,7 +177,7 @@ def test_every_class_in_a_configuration_can_be_imported(path: Path) -> None:
 
 
 def test_no_configuration_lies_where_nothing_reads_it() -> None:
-    described = {*EXPERIMENTS, *PARTS, *TASKS, *BASELINES, *ZERO_SHOT, *AUDITS, *INDEXES, *DATA}
+    described = {*EXPERIMENTS, *PARTS, *TASKS, *BASELINES, *ZERO_SHOT, *AUDITS, *HARMS, *METRICS, *INDEXES, *DATA}
     assert set(FILES) == described | recipe_files()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 from jsonargparse import ArgumentError as ParsingError
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from mmmed.errors import ConfigError
 from mmmed.evaluation.metrics.tally import Metric
@@ -26,12 +26,18 @@ def metric_of_file(name: str) -> Metric:
         ConfigError: The file's content does not fit, or a package is missing.
         WeightsError: Its weights cannot be had.
     """
+    parser, content = read_metric(name)
+    built: Metric = parser.instantiate(content).metric
+    return built
+
+
+def read_metric(name: str) -> tuple[ArgumentParser, Namespace]:
+    """Read a file down to each argument of each class, and build nothing. Raises `ConfigError` naming the file."""
     path = FOLDER / f"{name}.yaml"
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--metric", type=Metric)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        built: Metric = parser.instantiate(parser.parse_object({"metric": content})).metric
+        return parser, parser.parse_object({"metric": content})
     except (ParsingError, yaml.YAMLError, ValueError, TypeError) as error:
         raise ConfigError(f"metric {path}: {' '.join(str(error).split())}") from error
-    return built
