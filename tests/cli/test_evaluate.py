@@ -7,11 +7,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from mmmed.cli.main import ENVIRONMENT, main
@@ -129,7 +130,17 @@ def contents(output: str) -> dict[str, bytes]:
     return {str(path.relative_to(output)): path.read_bytes() for path in files}
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Products are rounded as in a process of one thread, which others may not be."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_leave_what_one_leaves(
     language: str, task: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -157,6 +168,7 @@ def test_two_processes_leave_what_one_leaves(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_processes_of_one_machine_leave_what_one_leaves(language: str, task: str) -> None:
     given = ["evaluate", "--checkpoint", language, "--tasks", task, "--shots", "1"]
     assert main([*given, "--output", "one"]) == 0
