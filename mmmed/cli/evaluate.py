@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mmmed.cli.lists import listed
 from mmmed.errors import ConfigError
 from mmmed.evaluation.answers import Answers, ask
 from mmmed.evaluation.blocks import WHOLE, Share
@@ -75,7 +76,7 @@ def evaluate(
         seed: In the place of the tasks' own: what shots are drawn and answers sampled by.
         processes: How many answer together on this machine; over several machines, start this command by torchrun.
     """
-    files = [file for name in tasks.split(",") if name.strip() for file in _task_files(name.strip())]
+    files = [file for name in listed(tasks) for file in _task_files(name)]
     if not files:
         raise ConfigError("--tasks names no task; the tasks of the project are in configs/task/")
     given: dict[str, Any] = {

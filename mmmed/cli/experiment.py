@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mmmed.cli.lists import listed
 from mmmed.cli.training import main as train
 from mmmed.errors import ConfigError
 from mmmed.evaluation.experiment import run
@@ -71,7 +72,7 @@ def experiment_rate(output: str, forms: str) -> None:
     from mmmed.evaluation.writing.page import lines_of_ratings
     from mmmed.evaluation.writing.rating import read_ratings
 
-    files = [Path(one.strip()) for one in forms.split(",") if one.strip()]
+    files = [Path(name) for name in listed(forms)]
     print("\n".join(lines_of_ratings(read_ratings(Path(output) / "rating", files))))
 
 

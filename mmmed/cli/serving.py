@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from mmmed.cli.lists import listed
 from mmmed.errors import ConfigError, MmmedError
 
 
@@ -53,7 +54,7 @@ def demo(
     from mmmed.serving.web.server import serve
     from mmmed.serving.web.settings import Settings
 
-    settings = Settings(host=host, port=port, names=tuple(name for one in names.split(",") if (name := one.strip())))
+    settings = Settings(host=host, port=port, names=listed(names))
     wanted = Wanted(
         checkpoint=checkpoint,
         name=name,
@@ -96,7 +97,7 @@ def chat(checkpoint: str, image: str = "", longest: int = 256, policy: str | Non
     from mmmed.serving.answering.terminal import Conversation
 
     rules = Policy.load(policy)
-    files = [Path(name) for one in image.split(",") if (name := one.strip())]
+    files = [Path(name) for name in listed(image)]
     conversation = Conversation(load(checkpoint), rules, files=files, longest=longest)
     print("Research use only; not medical advice.", file=sys.stderr)
     while line := _asked():

@@ -1,5 +1,6 @@
 """`mmmed signoff serve | verify`: the desk on which drafts are signed, and the proof that its history is intact."""
 
+from mmmed.cli.lists import listed
 from mmmed.errors import ConfigError, DataError
 
 
@@ -35,7 +36,7 @@ def serve_desk(
     except ImportError as error:
         raise ConfigError(f"sign-off needs {error.name}; install it with: pip install 'mmmed[serve]'") from error
 
-    settings = Settings(host=host, port=port, names=tuple(name for one in names.split(",") if (name := one.strip())))
+    settings = Settings(host=host, port=port, names=listed(names))
     opened = open_deployment(
         Deployment(
             database=database,

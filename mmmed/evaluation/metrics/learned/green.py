@@ -32,11 +32,6 @@ class Green:
             ) from error
 
     def scores(self, references: Sequence[str], answers: Sequence[str]) -> list[float]:
-        """The score of each pair: 0 where a text is empty, not a number where the judge's words cannot be read."""
-        full = [place for place, both in enumerate(zip(references, answers, strict=True)) if all(map(str.strip, both))]
-        worth = [0.0] * len(answers)
-        if full:
-            found = self.judge([references[place] for place in full], [answers[place] for place in full])[2]
-            for place, value in zip(full, found, strict=True):
-                worth[place] = math.nan if value is None else float(value)
-        return worth
+        """The score of each pair; not a number where the judge's words cannot be read."""
+        scores = self.judge(list(references), list(answers))[2]
+        return [math.nan if value is None else float(value) for value in scores]

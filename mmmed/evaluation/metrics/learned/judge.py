@@ -18,15 +18,15 @@ class Judge(Protocol):
     """Says what answers are worth, pair by pair."""
 
     def scores(self, references: Sequence[str], answers: Sequence[str]) -> list[float]:
-        """A number for each pair, higher for better, 1 for a faultless answer; not a number where none was found."""
+        """A number for each pair of texts with words, 1 for a faultless answer; not a number where none was found."""
         ...
 
 
 class JudgeMetric:
     """The mean over items of what a judge says; an answer that could not be parsed is worth nothing and is not shown.
 
-    A pair is judged once, however many arms and resamples ask for it. One of which the judge says nothing readable is
-    in no mean, and such pairs are counted in the log.
+    A pair is judged once, however many arms and resamples ask for it; one with an empty text is worth nothing without being
+    judged. One of which the judge says nothing readable is in no mean, and such pairs are counted in the log.
 
     Args:
         judge: Who says it.
@@ -58,6 +58,7 @@ class JudgeMetric:
         return int((tallies[:, 1] > 0).sum())
 
     def _ask(self, pairs: Sequence[tuple[str, str]]) -> None:
+        self._known.update((pair, 0.0) for pair in pairs if not all(map(str.strip, pair)))
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
         if not new:
             return

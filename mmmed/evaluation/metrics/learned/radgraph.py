@@ -41,18 +41,11 @@ class RadGraph:
         self.reward: Reward = reward
 
     def scores(self, references: Sequence[str], answers: Sequence[str]) -> list[float]:
-        """The F1 of each pair; where a text is empty, 0."""
-        full = [place for place, both in enumerate(zip(references, answers, strict=True)) if all(map(str.strip, both))]
-        worth = [0.0] * len(answers)
-        if full:
-            _, rewards, said, wanted = self.compare(
-                refs=[references[place] for place in full], hyps=[answers[place] for place in full]
-            )
-            if self.reward == "apart":
-                rewards = [apart(own["entities"], other["entities"]) for own, other in zip(said, wanted, strict=True)]
-            for place, value in zip(full, rewards, strict=True):
-                worth[place] = float(value)
-        return worth
+        """The F1 of each pair."""
+        _, rewards, said, wanted = self.compare(refs=list(references), hyps=list(answers))
+        if self.reward == "apart":
+            return [apart(own["entities"], other["entities"]) for own, other in zip(said, wanted, strict=True)]
+        return [float(value) for value in rewards]
 
 
 def apart(said: Graph, wanted: Graph) -> float:

@@ -55,6 +55,13 @@ def test_what_the_judge_cannot_say_is_in_no_mean_and_is_counted(caplog: pytest.L
     assert metric.support(tallies) == 2
 
 
+def test_nobody_is_asked_about_an_empty_text() -> None:
+    judge = Equality()
+    items = [Judged("normal", " ", "p1"), Judged("", "normal", "p2"), Judged("normal", "normal", "p3")]
+    assert JudgeMetric(judge).tally(items, []).tolist() == [[0.0, 1.0], [0.0, 1.0], [1.0, 1.0]]
+    assert judge.asked == [("normal", "normal")]
+
+
 def test_a_judge_that_loses_pairs_is_refused() -> None:
     class Short:
         def scores(self, references: Sequence[str], answers: Sequence[str]) -> list[float]:
