@@ -25,7 +25,7 @@ class Judge(Protocol):
 class JudgeMetric:
     """The mean over items of what a judge says; an answer that could not be parsed is worth nothing and is not shown.
 
-    A pair is judged once, however many arms and resamples ask for it. One with an empty text is worth nothing and is not
+    A pair is judged once, however many arms and resamples ask for it. One with an empty text is worth nothing and not
     judged. One of which the judge says nothing readable is in no mean, and such pairs are counted in the log.
 
     Args:
