@@ -67,19 +67,20 @@ def test_a_group_with_more_urgent_findings_is_not_treated_unfairly_for_it(make_i
     assert bias_impact(items, inside, group, matrix(), at_most=1.0).verdict is Verdict.PASSED
 
 
+@pytest.mark.slow
 def test_equal_groups_are_flagged_no_more_often_than_one_in_twenty(make_items: Items) -> None:
     flagged = 0
-    for seed in range(12):
+    for seed in range(20):
         generator = np.random.default_rng(seed)
         sex, view = generator.choice(["F", "M"], 120), generator.choice(["AP", "PA", "LL"], 120)
         items = make_items(generator.random(120) < 0.8, sex=sex, view=view)
         measures = [
-            bias_impact(items, inside, group, matrix(), at_most=0.5)
+            bias_impact(items, inside, group, matrix(), at_most=0.2)
             for names in ("sex", "view")
             for group, inside in compared(items, names, ages=[40.0])
         ]
         flagged += verdict_of(adjusted(measures)) is Verdict.FAILED
-    assert flagged <= 2  # of 12 families at one in twenty each, more would be seen once in fifty
+    assert flagged <= 3  # of 20 families at one in twenty each, more would be seen once in sixty; of 400 others 15 were
 
 
 def test_a_topic_without_a_cost_is_not_shown_and_not_guessed(make_items: Items, tmp_path: Path) -> None:
