@@ -14,7 +14,8 @@ import torch
 
 from mmmed.errors import ConfigError
 from mmmed.inference.reading import Album
-from mmmed.inference.running import Decoding, Row, RunningBatch, is_read_apart, text_of
+from mmmed.inference.running import Decoding, Row, RunningBatch, text_of
+from mmmed.inference.state import is_read_apart
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example
