@@ -6,15 +6,19 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from argon2 import PasswordHasher
 from PIL import Image
 from sqlalchemy import Engine
@@ -214,6 +218,40 @@ def uploads(tmp_path: Path) -> Any:
 def seen(tmp_path: Path) -> SeenLog:
     """A log of who saw what."""
     return SeenLog(tmp_path / "seen.jsonl")
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Chromium's sandbox cannot be had as the superuser, as whom tests run in containers.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Any], str]]:
+    """Serves an application in a thread of its own, and gives its address."""
+    with ExitStack() as stack:
+
+        def run(app: Any) -> str:
+            listening = socket.create_server(("127.0.0.1", 0))
+            server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(setattr, server, "should_exit", True)
+            wait_for(lambda: server.started or not thread.is_alive())
+            assert server.started, "the server did not start"
+            return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+        yield run
 
 
 class ReaderHere(Reader):

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import random
-import socket
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
-import uvicorn
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage
@@ -152,21 +149,12 @@ def test_damaged_pictures_are_read_or_refused(tmp_path: Path, uploads: Any, file
 
 
 @pytest.fixture
-def address(served: Served, uploads: Any, seen: SeenLog) -> Iterator[str]:
+def address(served: Served, uploads: Any, seen: SeenLog, serve: Callable[[Any], str]) -> str:
     """A server that limits nobody, since one visitor asks thousands of times."""
     settings = Settings(asks_at_once=10**6, uploads_at_once=10**6)
     uploads.room = Room(uploads=10**6)
-    app = make_application(settings, [interface_part(served, uploads, seen), demo_part(served, uploads, seen)])
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    parts = [interface_part(served, uploads, seen), demo_part(served, uploads, seen)]
+    return serve(make_application(settings, parts))
 
 
 @pytest.mark.slow

@@ -4,9 +4,6 @@
 """
 
 import os
-import shutil
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-import uvicorn
 from dicomweb_client.web import DICOMwebClient
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -34,11 +30,10 @@ from tests.orthanc import PASSWORD as ARCHIVE_PASSWORD
 from tests.orthanc import USER as ARCHIVE_USER
 from tests.orthanc import running_orthanc
 
-from .conftest import CHEAP, PASSWORD, PEOPLE, wait_for
+from .conftest import CHEAP, CHROMIUM, PASSWORD, PEOPLE, wait_for
 from .hospital.conftest import film
 from .hospital.fhir_server import running_fhir
 
-CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1200),
@@ -105,35 +100,6 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv(dicomweb.PASSWORD, ARCHIVE_PASSWORD)
     with running_orthanc() as url:
         yield f"{url}/dicom-web"
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # Chromium's sandbox cannot be had as the superuser, as whom tests run in containers.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Serves an application in a thread of its own."""
-    with ExitStack() as stack:
-
-        def run(app: Any) -> str:
-            listening = socket.create_server(("127.0.0.1", 0))
-            server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(setattr, server, "should_exit", True)
-            wait_for(lambda: server.started)
-            return f"http://127.0.0.1:{listening.getsockname()[1]}"
-
-        yield run
 
 
 def test_from_an_upload_to_a_signed_report_in_archive_and_record(

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from mmmed.serving.answering.served import Served
 from mmmed.serving.demo.part import demo_part
@@ -20,37 +15,17 @@ from mmmed.serving.web.application import make_application
 from mmmed.serving.web.seen import SeenLog
 from mmmed.serving.web.settings import Settings
 
-CHROMIUM = shutil.which("chromium")
+from ..conftest import CHROMIUM
+
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")]
 
 SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture
-def address(served: Served, uploads: Any, seen: SeenLog) -> Iterator[str]:
-    """A server of its own thread."""
-    app = make_application(Settings(), [interface_part(served, uploads, seen), demo_part(served, uploads, seen)])
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # Chromium's sandbox cannot be had as the superuser, as whom tests run in containers.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+def address(served: Served, uploads: Any, seen: SeenLog, serve: Callable[[Any], str]) -> str:
+    parts = [interface_part(served, uploads, seen), demo_part(served, uploads, seen)]
+    return serve(make_application(Settings(), parts))
 
 
 def opened(browser: Any, address: str, **settings: Any) -> tuple[Any, list[str]]:
