@@ -11,18 +11,10 @@ from torch.nn import functional
 
 from mmmed.errors import ConfigError
 from mmmed.records import Example, LazyImage
+from mmmed.safety.altered import CORRUPTIONS, STRANGE, Changed
 from mmmed.safety.check import Subject
 from mmmed.safety.measure import Verdict
-from mmmed.safety.strange import (
-    CORRUPTIONS,
-    STRANGE,
-    Changed,
-    Corruption,
-    Distance,
-    OutOfDistribution,
-    Strangeness,
-    told_apart,
-)
+from mmmed.safety.strange import Corruption, Distance, OutOfDistribution, Strangeness, told_apart
 
 Judge = Callable[..., Subject]
 Believe = Callable[..., float]
