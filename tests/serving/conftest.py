@@ -220,6 +220,14 @@ def seen(tmp_path: Path) -> SeenLog:
     return SeenLog(tmp_path / "seen.jsonl")
 
 
+@pytest.fixture
+def studies(tmp_path: Path, served: Any) -> Any:
+    """A log of what was asked about."""
+    from mmmed.serving.monitoring.study_log import StudyLog
+
+    return StudyLog(tmp_path / "studies.jsonl", served.engine, model="tiny")
+
+
 CHROMIUM = shutil.which("chromium")
 
 

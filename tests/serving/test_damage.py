@@ -20,6 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossl
 from mmmed.errors import MmmedError
 from mmmed.serving.answering.served import Served
 from mmmed.serving.demo.part import demo_part
+from mmmed.serving.monitoring.study_log import StudyLog
 from mmmed.serving.openai import interface_part
 from mmmed.serving.uploads.folder import CODE, Room, Uploads
 from mmmed.serving.web.application import make_application
@@ -149,11 +150,11 @@ def test_damaged_pictures_are_read_or_refused(tmp_path: Path, uploads: Any, file
 
 
 @pytest.fixture
-def address(served: Served, uploads: Any, seen: SeenLog, serve: Callable[[Any], str]) -> str:
+def address(served: Served, uploads: Any, seen: SeenLog, studies: StudyLog, serve: Callable[[Any], str]) -> str:
     """A server that limits nobody, since one visitor asks thousands of times."""
     settings = Settings(asks_at_once=10**6, uploads_at_once=10**6)
     uploads.room = Room(uploads=10**6)
-    parts = [interface_part(served, uploads, seen), demo_part(served, uploads, seen)]
+    parts = [interface_part(served, uploads, seen), demo_part(served, uploads, seen, studies)]
     return serve(make_application(settings, parts))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from mmmed.safety.policy import Judgement
 from mmmed.serving.answering.judged import Finished, Shown, judged_answer
 from mmmed.serving.answering.served import Served, question
 from mmmed.serving.demo.answers import Given, GivenAnswers
+from mmmed.serving.monitoring.study_log import StudyLog, study_code
 from mmmed.serving.uploads.folder import Upload, Uploads
 
 Lane = Literal["seen", "unseen"]
@@ -100,13 +102,14 @@ def put_question(served: Served, uploads: Uploads, ask: Ask, *, owner: str) -> P
 
 
 async def events(
-    served: Served, answers: GivenAnswers, put: Put, ask: Ask, *, owner: str, sure: float
+    served: Served, answers: GivenAnswers, log: StudyLog, put: Put, ask: Ask, *, owner: str, sure: float
 ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """What the page is told, in order: passages, text of each lane as it comes, and how each lane ended.
 
     Args:
         served: The model.
         answers: Where answers are kept for maps and drafts.
+        log: Where studies are written down for monitoring.
         put: The question.
         ask: As the page asked it.
         owner: Who asks.
@@ -120,7 +123,11 @@ async def events(
         yield "passages", {"passages": shown}
     told: asyncio.Queue[tuple[str, dict[str, Any]] | None] = asyncio.Queue()
 
+    began = time.monotonic()
+    code = study_code(put.pictures[-1].digest) if put.pictures else ""
+
     async def follow(lane: Lane, example: Example) -> None:
+        is_logged = lane == "seen" and code
         try:
             async for event in _lane(served, example, ask):
                 if isinstance(event, Shown):
@@ -139,8 +146,19 @@ async def events(
                         )
                     )
                 await told.put(("ended", {"lane": lane, **ended}))
+                if is_logged:
+                    await log.answered(
+                        code,
+                        example,
+                        event.text,
+                        confidence=event.confidence if event.text else None,
+                        abstained=event.abstains or not event.text,
+                        latency=time.monotonic() - began,
+                    )
         except MmmedError as error:
             await told.put(("fault", {"lane": lane, "detail": str(error)}))
+            if is_logged:
+                await log.failed(code, error, latency=time.monotonic() - began)
         finally:
             told.put_nowait(None)
 

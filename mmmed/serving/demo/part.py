@@ -18,6 +18,7 @@ from mmmed.serving.answering.served import Served
 from mmmed.serving.demo.answers import Draft, GivenAnswers
 from mmmed.serving.demo.asking import Ask, ShownPicture, events, put_question
 from mmmed.serving.demo.occlusion import occlusion_map
+from mmmed.serving.monitoring.study_log import StudyLog
 from mmmed.serving.uploads.folder import Upload, Uploads
 from mmmed.serving.web.guards import asks_allowed, uploads_allowed
 from mmmed.serving.web.pages import page
@@ -38,7 +39,7 @@ class OfAnswer(BaseModel):
 
 
 def demo_part(
-    served: Served, uploads: Uploads, seen: SeenLog, *, draft: Draft | None = None, sure: float = 0.6
+    served: Served, uploads: Uploads, seen: SeenLog, log: StudyLog, *, draft: Draft | None = None, sure: float = 0.6
 ) -> Part:
     """The page at `/`.
 
@@ -46,6 +47,7 @@ def demo_part(
         served: The model.
         uploads: Where pictures are kept; the interface's part keeps them open.
         seen: Who saw what.
+        log: Where studies are written down for monitoring.
         draft: Hands an answer in for sign-off; None leaves that off the page.
         sure: Confidence below which the model is held not to know.
     """
@@ -53,7 +55,7 @@ def demo_part(
     answers = GivenAnswers()
     _add_page(router, served, has_draft=draft is not None, sure=sure)
     _add_pictures(router, uploads, seen)
-    _add_questions(router, served, uploads, seen, answers, sure=sure)
+    _add_questions(router, served, uploads, seen, answers, log, sure=sure)
     if draft is not None:
         _add_drafts(router, answers, seen, draft)
     return Part(name="demo", router=router, room="mmmed.serving.demo", link=Link("/", "Ask"))
@@ -97,7 +99,14 @@ class _Shown(BaseModel):
 
 
 def _add_questions(
-    router: APIRouter, served: Served, uploads: Uploads, seen: SeenLog, answers: GivenAnswers, *, sure: float
+    router: APIRouter,
+    served: Served,
+    uploads: Uploads,
+    seen: SeenLog,
+    answers: GivenAnswers,
+    log: StudyLog,
+    *,
+    sure: float,
 ) -> None:
     @router.post("/demo/ask", tags=["answers"], response_class=StreamingResponse)
     async def ask(request: Request, body: Ask, asking: Asking) -> StreamingResponse:
@@ -107,7 +116,7 @@ def _add_questions(
         seen.note(asking.name, "asked", " ".join(upload.code for upload in put.pictures) or "no picture")
 
         async def lines() -> AsyncIterator[str]:
-            async for name, told in events(served, answers, put, body, owner=asking.name, sure=sure):
+            async for name, told in events(served, answers, log, put, body, owner=asking.name, sure=sure):
                 if name == "ended" and "answer" in told:
                     seen.note(asking.name, "was answered", told["answer"])
                 yield f"event: {name}\ndata: {json.dumps(told)}\n\n"

@@ -14,6 +14,7 @@ from mmmed.serving.answering.engine import Capacity, Engine
 from mmmed.serving.answering.served import Served, read_card
 from mmmed.serving.demo.answers import Draft
 from mmmed.serving.demo.part import demo_part
+from mmmed.serving.monitoring.study_log import StudyLog
 from mmmed.serving.openai import interface_part
 from mmmed.serving.uploads.folder import Room, Uploads
 from mmmed.serving.web.application import make_application
@@ -21,7 +22,7 @@ from mmmed.serving.web.parts import Part
 from mmmed.serving.web.seen import SeenLog
 from mmmed.serving.web.settings import Settings
 
-UPLOADS, SEEN = "uploads", "seen.jsonl"
+UPLOADS, SEEN, STUDIES = "uploads", "seen.jsonl", "studies.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class Wanted:
         index: Folder of passages that `mmmed index` wrote, or none.
         card: The safety card; none takes the one beside the checkpoint, if there is one.
         policy: File of rules; none takes those that come with the package.
-        folder: Where uploads and the log of who saw what are.
+        folder: Where uploads, the log of who saw what and the log of studies are.
         sure: Confidence below which the model is held not to know.
         device: Where to compute; none takes a GPU where there is one.
     """
@@ -78,5 +79,6 @@ def application(
     folder = Path(wanted.folder)
     uploads = Uploads(folder / UPLOADS, room=Room(bytes=settings.upload_bytes))
     seen = SeenLog(folder / SEEN)
-    page = demo_part(served, uploads, seen, draft=draft, sure=wanted.sure)
+    log = StudyLog(folder / STUDIES, served.engine, model=served.name)
+    page = demo_part(served, uploads, seen, log, draft=draft, sure=wanted.sure)
     return make_application(settings, [interface_part(served, uploads, seen), page, *parts])

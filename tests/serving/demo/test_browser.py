@@ -10,6 +10,7 @@ import pytest
 
 from mmmed.serving.answering.served import Served
 from mmmed.serving.demo.part import demo_part
+from mmmed.serving.monitoring.study_log import StudyLog
 from mmmed.serving.openai import interface_part
 from mmmed.serving.web.application import make_application
 from mmmed.serving.web.seen import SeenLog
@@ -23,8 +24,8 @@ SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture
-def address(served: Served, uploads: Any, seen: SeenLog, serve: Callable[[Any], str]) -> str:
-    parts = [interface_part(served, uploads, seen), demo_part(served, uploads, seen)]
+def address(served: Served, uploads: Any, seen: SeenLog, studies: StudyLog, serve: Callable[[Any], str]) -> str:
+    parts = [interface_part(served, uploads, seen), demo_part(served, uploads, seen, studies)]
     return serve(make_application(Settings(), parts))
 
 

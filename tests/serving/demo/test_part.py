@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -23,6 +24,8 @@ from mmmed.serving.demo.answers import Given
 from mmmed.serving.demo.part import demo_part
 from mmmed.serving.deployment import Deployment, open_deployment
 from mmmed.serving.desk.handing_in import hands_in
+from mmmed.serving.monitoring.record import read_log
+from mmmed.serving.monitoring.study_log import StudyLog
 from mmmed.serving.openai import interface_part
 from mmmed.serving.web.application import make_application
 from mmmed.serving.web.seen import SeenLog, verified
@@ -31,13 +34,13 @@ from mmmed.serving.web.settings import Settings
 BASE = "http://127.0.0.1:7860"
 
 
-def application(served: Served, uploads: Any, seen: SeenLog, **settings: Any) -> Any:
-    parts = [interface_part(served, uploads, seen), demo_part(served, uploads, seen, **settings)]
+def application(served: Served, uploads: Any, seen: SeenLog, studies: StudyLog, **settings: Any) -> Any:
+    parts = [interface_part(served, uploads, seen), demo_part(served, uploads, seen, studies, **settings)]
     return make_application(Settings(), parts)
 
 
 @pytest.fixture
-def client(served: Served, uploads: Any, seen: SeenLog) -> Any:
+def client(served: Served, uploads: Any, seen: SeenLog, studies: StudyLog) -> Any:
     handed: list[Given] = []
 
     async def draft(request: Request, given: Given) -> str:
@@ -48,7 +51,7 @@ def client(served: Served, uploads: Any, seen: SeenLog) -> Any:
         (Passage(id="book:1", text="An effusion blunts the angle."), Passage(id="book:2", text="Ribs are bones.")),
         Bm25(["An effusion blunts the angle.", "Ribs are bones."]),
     )
-    app = application(replace(served, index=index), uploads, seen, draft=draft)
+    app = application(replace(served, index=index), uploads, seen, studies, draft=draft)
     with TestClient(app, base_url=BASE) as client:
         client.handed = handed  # type: ignore[attr-defined]
         yield client
@@ -190,26 +193,43 @@ def test_a_log_that_was_changed_is_noticed(tmp_path: Path) -> None:
     assert path.read_text() == "".join(lines), "what a killed server left half is cut off"
 
 
-def test_the_page_says_what_the_audit_found(served: Served, uploads: Any, seen: SeenLog) -> None:
+def test_the_page_says_what_the_audit_found(served: Served, uploads: Any, seen: SeenLog, studies: StudyLog) -> None:
     measure = {"name": "gap", "value": 0.1, "low": 0.0, "high": None, "n": 20, "verdict": "not shown"}
     check = {"title": "Do errors fall on some?", "verdict": "failed", "missing": "", "measures": [measure]}
     card = {"suite": "full", "verdict": "failed", "checks": [check], "not_tested": ["Reports."]}
-    with TestClient(application(replace(served, card=card), uploads, seen), base_url=BASE) as client:
+    with TestClient(application(replace(served, card=card), uploads, seen, studies), base_url=BASE) as client:
         page = client.get("/")
         assert "mmmed_visit" in page.headers["set-cookie"]
         assert "Do errors fall on some?" in page.text and "gap: 0.100, n = 20, not shown" in page.text
         assert 'class="verdict-failed"' in page.text
         assert "style=" not in page.text and "onclick" not in page.text and "http" not in page.text
         assert client.post("/demo/drafts", json={"answer": "x"}).status_code == 404
-    with TestClient(application(served, uploads, seen), base_url=BASE) as client:
+    with TestClient(application(served, uploads, seen, studies), base_url=BASE) as client:
         assert "was not audited" in client.get("/").text
 
 
+def test_what_is_asked_about_is_logged_for_monitoring_in_figures(
+    client: TestClient, film: bytes, tmp_path: Path
+) -> None:
+    code = send(client, film)["code"]
+    events_of(client, pictures=[{"code": code}], unseen=True)
+    events_of(client, question="Is there morphine?", pictures=[{"code": code}])
+    events_of(client)
+    (study,) = read_log(tmp_path / "studies.jsonl").studies
+    assert (study.study, study.model, study.error) == (hashlib.sha256(film).hexdigest()[:32], "tiny", "")
+    assert len(study.embedding) == 64 and study.pixels and not study.abstained
+    assert study.words and study.latency and study.confidence
+    log = (tmp_path / "studies.jsonl").read_text()
+    assert len(log.splitlines()) == 2, "the answer without its picture, and what had none, are no studies"
+    assert "effusion?" not in log and "morphine" not in log
+    assert json.loads(log.splitlines()[1])["abstained"]
+
+
 def test_with_a_database_people_log_in_and_their_answers_become_drafts(
-    served: Served, uploads: Any, seen: SeenLog, film: bytes, url: str, accounts: Accounts
+    served: Served, uploads: Any, seen: SeenLog, studies: StudyLog, film: bytes, url: str, accounts: Accounts
 ) -> None:
     opened = open_deployment(Deployment(database=url, start="/"))
-    page = demo_part(served, uploads, seen, draft=hands_in(opened.desk, model="tiny", version="abc"))
+    page = demo_part(served, uploads, seen, studies, draft=hands_in(opened.desk, model="tiny", version="abc"))
     app = make_application(Settings(), [interface_part(served, uploads, seen), page, *opened.parts])
     with TestClient(app, base_url=BASE, follow_redirects=False) as client:
         asked = client.get("/", headers={"Accept": "text/html"})
