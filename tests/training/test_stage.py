@@ -352,6 +352,8 @@ def test_frozen_parts_in_bfloat16_need_a_trainer_of_that_precision(
 
 @pytest.mark.slow
 # The compiler looks at the gradients of what it is given, leaf or not.
+# Its keys are pickled, which looks at every name of every module, deprecated ones of jsonargparse too.
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf Tensor:UserWarning")
 def test_what_is_compiled_teaches_the_same_for_texts_of_any_length(
     make_model: MakeModel, make_processor: Callable[..., Any], examples: list[Example]
