@@ -24,6 +24,8 @@ def to_four_bits(decoder: Any) -> None:
         if type(layer) is not nn.Linear or layer is output or layer.in_features % _BLOCK:
             continue
         small = Linear4bit(layer.in_features, layer.out_features, bias=layer.bias is not None)
+        # Where a processor has bfloat16, answering would round scales for good, and what is saved after would differ.
+        small.support_avx512bf16_for_cpu = False
         small.weight = Params4bit(layer.weight.detach().float(), **_FOUR_BITS, module=small)
         if layer.bias is not None:
             small.bias = nn.Parameter(layer.bias.detach().float(), requires_grad=False)
@@ -78,7 +80,6 @@ def summed(layer: Any) -> nn.Linear:
     from bitsandbytes.functional import dequantize_4bit
 
     base = layer.get_base_layer()
-    base.state_dict()  # brings weights that a processor had packed for itself into the common form
     weight = dequantize_4bit(base.weight.data, base.weight.quant_state).float()
     for name in layer.active_adapters:
         weight = weight + layer.get_delta_weight(name).float()
