@@ -10,7 +10,6 @@ from statistics import NormalDist
 import numpy as np
 from scipy.stats import binomtest
 from scipy.stats import t as student
-from statsmodels.stats.multitest import multipletests
 
 from mmmed.evaluation.statistics import LEVEL, TIE, Estimate, FloatArray, ValueOf
 
@@ -65,9 +64,11 @@ def holm(ps: Sequence[float]) -> list[float]:
 
     Source: Holm 1979, Scand. J. Stat. 6:65-70.
     """
-    known = [p for p in ps if math.isfinite(p)]
-    adjusted = iter(multipletests(known, method="holm")[1] if known else [])
-    return [float(next(adjusted)) if math.isfinite(p) else math.nan for p in ps]
+    adjusted = np.array(ps, dtype=np.float64)
+    order = np.argsort(adjusted)[: len(adjusted) - np.isnan(adjusted).sum()]  # those that are not numbers come last
+    steps = adjusted[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.maximum.accumulate(steps).clip(max=1.0)
+    return [float(p) for p in adjusted]
 
 
 def no_worse_p(difference: Estimate, *, margin: float, patients: int) -> float:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from mmmed.evaluation.metrics.catalogue import METRICS, classes_of
@@ -165,6 +166,12 @@ def test_holm_multiplies_the_least_p_by_the_size_of_the_family_and_passes_over_n
     assert math.isnan(holm([0.01, math.nan])[1])
     assert holm([]) == []
     assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_holm_is_that_of_statsmodels() -> None:
+    ps = np.random.default_rng(0).uniform(size=(20, 9)) ** 3
+    for family in ps:
+        assert holm(family) == list(multipletests(family, method="holm")[1])
 
 
 @pytest.mark.parametrize(("n", "points"), [(500, 5.6), (1273, 3.5), (4183, 1.9), (251, 7.9)])
