@@ -96,6 +96,12 @@ class HarmMatrix:
             own = self._known.get((item.topic, item.reference, OTHER), math.nan)
         return own
 
+    def costs_if_wrong(self, topic: str, said: str) -> list[float]:
+        """What an answer costs if it is wrong, for each right answer that it may have missed."""
+        truths = dict.fromkeys(one.truth for one in self.topics.get(topic, ()) if one.truth != said)
+        costs = (self._known.get((topic, truth, said), self._known.get((topic, truth, OTHER))) for truth in truths)
+        return [cost for cost in costs if cost is not None]
+
     def is_complete(self, item: Prediction) -> bool:
         """Whether every error that could be made of a question has a cost."""
         others = (option for option in item.options if option != item.reference)
