@@ -20,6 +20,7 @@ def demo(
     policy: str | None = None,
     folder: str = "outputs/demo",
     sure: float = 0.6,
+    harm: str = "",
     database: str | None = None,
     two_people: bool = False,
     archive: str = "",
@@ -39,6 +40,7 @@ def demo(
         policy: File of rules on what may be asked and said; none takes those of the package.
         folder: Where uploads are kept while they are looked at, and the log of who saw what.
         sure: Confidence below which the model is held not to know.
+        harm: File of what errors cost, such as configs/harm/chest.yaml; drafts that may harm most come first.
         database: URL of the database of accounts and drafts: people log in, and hand answers in for sign-off.
         two_people: A report is signed by two people.
         archive: URL of the DICOMweb service that signed reports are stored in.
@@ -50,7 +52,7 @@ def demo(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"the page needs {error.name}; install it with: pip install 'mmmed[serve]'") from error
-    from mmmed.serving.demo.server import Wanted, application, open_model
+    from mmmed.serving.demo.server import STUDIES, Wanted, application, open_model
     from mmmed.serving.web.server import serve
     from mmmed.serving.web.settings import Settings
 
@@ -69,15 +71,26 @@ def demo(
         serve(application(open_model(wanted), settings, wanted), settings)
         return
     # Needs a database's packages, which the page alone does not.
+    from mmmed.safety.harm import load_harm
     from mmmed.serving.deployment import Deployment, open_deployment
     from mmmed.serving.desk.handing_in import hands_in
+    from mmmed.serving.desk.harm import harm_by
     from mmmed.serving.hospital.header import kept_of
 
     opened = open_deployment(
-        Deployment(database=database, two_people=two_people, archive=archive, record=record, start="/")
+        Deployment(
+            database=database,
+            two_people=two_people,
+            archive=archive,
+            record=record,
+            log=str(Path(folder) / STUDIES),
+            start="/",
+        )
     )
+    costs = harm_by(load_harm(harm)) if harm else None
     served = open_model(wanted)
-    draft = hands_in(opened.desk, model=served.name, version=served.engine.session.identity(), keep=kept_of)
+    version = served.engine.session.identity()
+    draft = hands_in(opened.desk, model=served.name, version=version, harm=costs, keep=kept_of)
     serve(application(served, settings, wanted, parts=opened.parts, draft=draft), settings)
 
 

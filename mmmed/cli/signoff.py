@@ -14,6 +14,7 @@ def serve_desk(
     preliminary: bool = False,
     archive: str = "",
     record: str = "",
+    log: str = "",
 ) -> None:
     """Open the pages of sign-off: log in, the queue, drafts, accounts.
 
@@ -27,6 +28,7 @@ def serve_desk(
         preliminary: Unsigned drafts are sent out too, marked as preliminary and as a machine's.
         archive: URL of the DICOMweb service that reports are stored in.
         record: Base of the FHIR R4 server that results are posted to.
+        log: The log of studies that signatures are written into, for `mmmed monitor`.
     """
     try:
         from mmmed.serving.deployment import Deployment, open_deployment
@@ -45,6 +47,7 @@ def serve_desk(
             preliminary=preliminary,
             archive=archive,
             record=record,
+            log=log,
         )
     )
     serve(make_application(settings, opened.parts), settings)
@@ -58,7 +61,8 @@ def take_in(
     archive: str = "",
     study_date: str = "",
     preliminary: bool = False,
-    harm: float = 1.0,
+    harm: str = "",
+    log: str = "",
     every: float = 10.0,
     once: bool = False,
 ) -> None:
@@ -72,7 +76,8 @@ def take_in(
         archive: URL of a DICOMweb service that is searched; none watches the folder alone.
         study_date: What the archive is searched for, such as 20260301 or 20260301-20260331.
         preliminary: Unsigned drafts are sent out too, by the server that has the same option.
-        harm: How bad a wrong answer to this question is.
+        harm: File of what errors cost, such as configs/harm/chest.yaml; the queue begins with what may harm most.
+        log: The log of studies that is written for `mmmed monitor`; none writes none.
         every: Seconds between two looks.
         once: Look once, and end.
     """
@@ -80,26 +85,32 @@ def take_in(
     from pathlib import Path
 
     from mmmed.data.sources.dicom_web import DicomWeb
+    from mmmed.inference.generation import Decoding
     from mmmed.inference.session import open_session
+    from mmmed.safety.harm import load_harm
+    from mmmed.serving.answering.alone import answer_alone
     from mmmed.serving.database.engine import open_database
     from mmmed.serving.database.upgrade import upgrade
     from mmmed.serving.desk.desk import Desk, Rules
-    from mmmed.serving.hospital.intake import Intake
+    from mmmed.serving.desk.harm import harm_by
+    from mmmed.serving.hospital.intake import LONGEST, Intake
+    from mmmed.serving.monitoring.study_log import IntakeLog
 
     if every <= 0:
         raise ConfigError(f"every is {every}; expected a number above 0")
     engine = open_database(database)
     upgrade(engine)
-    session = open_session(checkpoint)
+    session, name = open_session(checkpoint), Path(checkpoint.rstrip("/")).name
     rules = Rules(preliminary=preliminary, destinations=("dicom", "fhir") if preliminary else ())
     intake = Intake(
         folder=Path(folder),
         desk=Desk(engine, rules=rules),
-        writer=session,
+        writer=lambda example: answer_alone(session, example, Decoding(max_new_tokens=LONGEST)),
         question=question,
-        model=Path(checkpoint.rstrip("/")).name,
+        model=name,
         version=session.identity(),
-        harm=harm,
+        harm=harm_by(load_harm(harm)) if harm else None,
+        log=IntakeLog(Path(log), session, model=name) if log else None,
     )
     studies = {"StudyDate": study_date} if study_date else None
     source = DicomWeb(archive, folder, studies=studies) if archive else None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from mmmed.errors import ConfigError
 from mmmed.serving.accounts.accounts import Accounts
@@ -12,6 +13,7 @@ from mmmed.serving.desk.desk import Desk, Rules
 from mmmed.serving.desk.part import desk_part
 from mmmed.serving.hospital.delivery import Courier, Destination
 from mmmed.serving.hospital.part import delivery_part
+from mmmed.serving.monitoring.signed_log import SignedLog
 from mmmed.serving.web.parts import Part
 
 
@@ -26,6 +28,7 @@ class Deployment:
         preliminary: Unsigned drafts are sent too, marked as such.
         archive: URL of the DICOMweb service that reports are stored in; empty for none.
         record: Base of the FHIR server that results are posted to; empty for none.
+        log: The log of studies that signatures are written into, for `mmmed monitor`; empty for none.
         start: Path of the page after the login.
     """
 
@@ -35,6 +38,7 @@ class Deployment:
     preliminary: bool = False
     archive: str = ""
     record: str = ""
+    log: str = ""
     start: str = "/desk"
 
 
@@ -75,14 +79,16 @@ def open_deployment(wanted: Deployment) -> Open:
 
 
 def _destinations(wanted: Deployment) -> dict[str, Destination]:
+    destinations: dict[str, Destination] = {}
+    if wanted.log:
+        destinations["log"] = SignedLog(Path(wanted.log))
     if not (wanted.archive or wanted.record):
-        return {}
+        return destinations
     try:
         from mmmed.serving.hospital.archive import Archive
         from mmmed.serving.hospital.record import Record
     except ImportError as error:
         raise ConfigError(f"the hospital needs {error.name}; install it: pip install 'mmmed[hospital]'") from error
-    destinations: dict[str, Destination] = {}
     if wanted.archive:
         destinations["dicom"] = Archive(wanted.archive)
     if wanted.record:

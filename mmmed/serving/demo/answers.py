@@ -27,6 +27,7 @@ class Given:
         text: What it said.
         confidence: Between 0 and 1.
         pictures: What was shown, in the order of the example.
+        study: Under which pseudonym the log of studies has it; empty without a picture.
     """
 
     owner: str
@@ -35,6 +36,7 @@ class Given:
     text: str
     confidence: float
     pictures: tuple[Upload, ...]
+    study: str = ""
 
 
 Draft = Callable[[Request, Given], Awaitable[str]]

@@ -143,6 +143,7 @@ async def events(
                             text=event.text,
                             confidence=event.confidence,
                             pictures=put.pictures,
+                            study=code,
                         )
                     )
                 await told.put(("ended", {"lane": lane, **ended}))
@@ -151,6 +152,7 @@ async def events(
                         code,
                         example,
                         event.text,
+                        question=ask.question,
                         confidence=event.confidence if event.text else None,
                         abstained=event.abstains or not event.text,
                         latency=time.monotonic() - began,

@@ -32,7 +32,7 @@ class Rules:
         two_people: A report is signed by two people.
         lock: So long a draft is kept for who took it, from the last step on.
         preliminary: Unsigned drafts are sent out too, marked as preliminary and as a machine's.
-        destinations: Where results are sent: `dicom`, `fhir`.
+        destinations: Where results are sent: `dicom`, `fhir`, `log`.
     """
 
     two_people: bool = False
@@ -76,6 +76,7 @@ class Desk:
             "harm": draft.harm,
             "pictures": [picture.digest for picture in draft.pictures],
             "attributes": dict(draft.attributes),
+            "study": draft.study,
         }
         content = json.dumps({"text": draft.text, "facts": facts}, sort_keys=True)
         with writing(self.engine) as connection:

@@ -43,6 +43,7 @@ class NewDraft:
         harm: How bad it is if this is wrong, from 0, by the harm matrix; 1 where there is none.
         pictures: What was shown to it.
         attributes: Known facts, such as `{"sex": "F"}`; kept for the audit of agreement by subgroup.
+        study: Under which pseudonym the log of studies has the question; empty where it does not.
 
     Raises:
         SignoffError: The text is empty or too long, or a number is out of its range.
@@ -56,6 +57,7 @@ class NewDraft:
     harm: float = 1.0
     pictures: tuple[Picture, ...] = ()
     attributes: Mapping[str, str | float] = field(default_factory=dict)
+    study: str = ""
 
     def __post_init__(self) -> None:
         if not self.text.strip():
@@ -87,6 +89,7 @@ class Facts:
     harm: float
     pictures: tuple[str, ...]
     attributes: Mapping[str, str | float]
+    study: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

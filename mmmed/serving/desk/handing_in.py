@@ -15,6 +15,7 @@ from mmmed.serving.accounts.rules import check_role
 from mmmed.serving.accounts.user import Role
 from mmmed.serving.desk.desk import Desk
 from mmmed.serving.desk.draft import NewDraft, Picture
+from mmmed.serving.desk.harm import Harm
 
 _SIDE = 1536
 """Longest side of a picture on the desk, in pixels."""
@@ -66,9 +67,10 @@ class Given(Protocol):
         """What was shown, in the order of the example."""
         ...
 
-
-Harm = Callable[[Given], float]
-"""How bad it is if an answer is wrong."""
+    @property
+    def study(self) -> str:
+        """Under which pseudonym the log of studies has it; empty where it does not."""
+        ...
 
 
 def hands_in(
@@ -80,7 +82,7 @@ def hands_in(
         desk: Where the drafts go.
         model: Name of the model.
         version: Which state of it.
-        harm: By the harm matrix; 1 where there is none.
+        harm: How bad a wrong answer is, by the harm matrix; 1 for all where there is none.
         keep: Makes of a DICOM object's header what is kept of it; without it none is kept.
     """
 
@@ -95,8 +97,9 @@ def hands_in(
             model=model,
             model_version=version,
             uncertainty=1 - min(max(given.confidence, 0.0), 1.0),
-            harm=harm(given) if harm else 1.0,
+            harm=harm(given.question, given.text) if harm else 1.0,
             pictures=tuple(shown),
+            study=given.study,
         )
 
     async def hand_in(request: Request, given: Given) -> str:

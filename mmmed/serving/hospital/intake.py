@@ -5,7 +5,7 @@ import io
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,23 +16,32 @@ from pydicom import Dataset
 from mmmed.errors import DataError, ImageError
 from mmmed.processing.dicom import DicomImage, read_dataset
 from mmmed.processing.dicom.series import dicom_files
-from mmmed.records import IMAGE_PLACEHOLDER, Answer, Example, Turn
+from mmmed.records import IMAGE_PLACEHOLDER, Example, Turn
+from mmmed.serving.answering.alone import Written
 from mmmed.serving.desk.desk import Desk
 from mmmed.serving.desk.draft import NewDraft, Picture
+from mmmed.serving.desk.harm import Harm
 from mmmed.serving.hospital.header import header_of
+from mmmed.serving.monitoring.study_log import study_code
 
 logger = logging.getLogger(__name__)
 
+LONGEST = 128
+"""Tokens of an answer."""
 _SIDE = 1536
 _SETTLED_S = 2.0
 """A file that was not written to for so long is held to be complete."""
 
 
-class Writer(Protocol):
-    """What answers: a `Session`, or what stands for one."""
+Writer = Callable[[Example], Written]
+"""What answers a question."""
 
-    def write(self, examples: Sequence[Example], *, max_new_tokens: int = 128) -> list[Answer]:
-        """An answer to each question."""
+
+class Log(Protocol):
+    """What is told of each study that was answered."""
+
+    def taken_in(self, code: str, example: Example, written: Written, *, question: str, latency: float) -> None:
+        """Write a study down under its pseudonym."""
         ...
 
 
@@ -50,7 +59,8 @@ class Intake:
         question: What is asked about each.
         model: Name of the model.
         version: Which state of it.
-        harm: How bad a wrong answer to this question is.
+        harm: How bad a wrong answer is, by the harm matrix; 1 for all where there is none.
+        log: Told of each study that was answered, for monitoring.
         settled: Seconds for which a file must not have been written to.
         wall: Tells the time that files are dated by.
     """
@@ -61,7 +71,8 @@ class Intake:
     question: str
     model: str
     version: str = ""
-    harm: float = 1.0
+    harm: Harm | None = None
+    log: Log | None = None
     settled: float = _SETTLED_S
     wall: Callable[[], float] = time.time
     passed_over: Counter[str] = field(default_factory=Counter)
@@ -102,19 +113,25 @@ class Intake:
         image = DicomImage(path=path)
         turns = (Turn("user", f"{IMAGE_PLACEHOLDER}\n{self.question}"),)
         example = Example(id=uid, patient="", turns=turns, images=(image,), source="intake")
-        (answer,) = self.writer.write([example])
+        began = time.monotonic()
+        answer = self.writer(example)
+        latency = time.monotonic() - began
         if not answer.text.strip():
             self.passed_over["the model said nothing"] += 1
             return False
+        code = study_code(hashlib.sha256(path.read_bytes()).hexdigest()) if self.log is not None else ""
         draft = NewDraft(
             text=answer.text,
             question=self.question,
             model=self.model,
             model_version=self.version,
-            uncertainty=1.0 if answer.confidence is None else 1 - answer.confidence,
-            harm=self.harm,
+            uncertainty=1 - min(max(answer.confidence, 0.0), 1.0),
+            harm=self.harm(self.question, answer.text) if self.harm else 1.0,
             pictures=(Picture(_png(image.open()), header_of(dataset)),),
+            study=code,
         )
+        if self.log is not None:
+            self.log.taken_in(code, example, answer, question=self.question, latency=latency)
         self.desk.hand_in(draft, by="intake", request=request)
         return True
 

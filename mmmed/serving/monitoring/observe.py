@@ -9,7 +9,7 @@ import torch
 from mmmed.data.kept import features_of
 from mmmed.data.question import YES_NO
 from mmmed.inference.session import Session
-from mmmed.processing.findings.labeller import chest_labeller
+from mmmed.processing.findings.answered import findings_answered
 from mmmed.records import Example, LazyImage
 from mmmed.serving.monitoring.embedding import sketch
 from mmmed.serving.monitoring.pixels import pixel_statistics
@@ -40,16 +40,29 @@ def look(session: Session, images: Sequence[LazyImage]) -> Look:
     return Look(sketch(features_NPW.mean((0, 1)).float().cpu().numpy()), pixels)
 
 
-def findings_said(example: Example, text: str) -> dict[str, Said]:
-    """What an answer says of findings: of the one a closed question asks about, or of all that a report may name."""
-    if set(example.options) == set(YES_NO):
+_WORDS: tuple[Said, ...] = ("unmentioned", "denied", "unsure", "stated")
+
+
+def findings_said(example: Example, text: str, question: str = "") -> dict[str, Said]:
+    """What an answer says of findings: of the one a closed question is about, or of those the question names.
+
+    Args:
+        example: What was asked.
+        text: What was answered.
+        question: In the visitor's words; without them a question is held to ask about everything.
+    """
+    if set(example.options) == set(YES_NO) and (example.topic or not question):
         if not example.topic or text not in YES_NO:
             return {}
         return {example.topic: "stated" if text == YES_NO[0] else "denied"}
-    if example.options:
+    if example.options and set(example.options) != set(YES_NO):
         return {}
-    words: tuple[Said, ...] = ("unmentioned", "denied", "unsure", "stated")
-    return {name: words[status] for name, status in chest_labeller().findings(text).items()}
+    return findings_written(question, text)
+
+
+def findings_written(question: str, text: str) -> dict[str, Said]:
+    """What a text says of the findings that its question names; of all that a report may name where it names none."""
+    return {name: _WORDS[status] for name, status in findings_answered(question, text).items()}
 
 
 def study_of(
@@ -57,6 +70,7 @@ def study_of(
     example: Example,
     text: str,
     *,
+    question: str = "",
     seen: Look,
     model: str,
     confidence: float | None = None,
@@ -72,6 +86,7 @@ def study_of(
         code: Pseudonym of the study.
         example: What was asked.
         text: What was answered; only its length and findings are kept.
+        question: In the visitor's words, where a person has asked; it says which findings the answer is about.
         seen: From `look`.
         model: Which model answered.
         confidence: Of the answer.
@@ -89,7 +104,7 @@ def study_of(
         pixels=seen.pixels,
         view=view,
         scanner=scanner,
-        findings={} if abstained or unparsed else findings_said(example, text),
+        findings={} if abstained or unparsed else findings_said(example, text, question),
         words=len(text.split()),
         confidence=confidence,
         abstained=abstained,

@@ -7,7 +7,9 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 
 from mmmed.errors import MmmedError
+from mmmed.inference.session import Session
 from mmmed.records import Example
+from mmmed.serving.answering.alone import Written
 from mmmed.serving.answering.engine import Engine
 from mmmed.serving.monitoring.observe import Look, failed, look, study_of
 from mmmed.serving.monitoring.record import Study, append
@@ -23,6 +25,39 @@ def study_code(digest: str) -> str:
     return digest[:_CODE_LENGTH]
 
 
+class IntakeLog:
+    """Writes down what is taken in without a server, where the model computes in the same thread.
+
+    Args:
+        path: The log that `mmmed monitor` reads.
+        session: Looks at the pictures.
+        model: Which model answers; of a longer name the beginning is kept.
+    """
+
+    def __init__(self, path: Path, session: Session, *, model: str) -> None:
+        self._path, self._session = path, session
+        self._model = _named(model)
+
+    def taken_in(self, code: str, example: Example, written: Written, *, question: str, latency: float) -> None:
+        """Write a study down.
+
+        Raises:
+            OutputError: The log cannot be written to.
+        """
+        seen = look(self._session, example.images)
+        study = study_of(
+            code,
+            example,
+            written.text,
+            question=question,
+            seen=seen,
+            model=self._model,
+            confidence=written.confidence,
+            latency=latency,
+        )
+        append(self._path, study)
+
+
 class StudyLog:
     """Writes down what was asked about and answered, in figures.
 
@@ -36,10 +71,18 @@ class StudyLog:
 
     def __init__(self, path: Path, engine: Engine, *, model: str) -> None:
         self._path, self._engine = path, engine
-        self._model = model[:_NAME_LENGTH].strip() or "model"
+        self._model = _named(model)
 
     async def answered(
-        self, code: str, example: Example, text: str, *, confidence: float | None, abstained: bool, latency: float
+        self,
+        code: str,
+        example: Example,
+        text: str,
+        *,
+        question: str,
+        confidence: float | None,
+        abstained: bool,
+        latency: float,
     ) -> None:
         """Write down an answer.
 
@@ -47,6 +90,7 @@ class StudyLog:
             code: Of the study, from `study_code`.
             example: What was asked.
             text: What was answered.
+            question: In the visitor's words.
             confidence: Of the answer; none where none was given.
             abstained: Whether the model or the policy declined.
             latency: Seconds from the question to the whole answer.
@@ -61,6 +105,7 @@ class StudyLog:
                 code,
                 example,
                 text,
+                question=question,
                 seen=seen,
                 model=self._model,
                 confidence=confidence,
@@ -78,3 +123,7 @@ class StudyLog:
             await run_in_threadpool(append, self._path, study)
         except MmmedError as error:
             logger.warning("a study is not logged: %s", type(error).__name__)
+
+
+def _named(model: str) -> str:
+    return model[:_NAME_LENGTH].strip() or "model"

@@ -31,6 +31,8 @@ from mmmed.serving.web.application import make_application
 from mmmed.serving.web.seen import SeenLog, verified
 from mmmed.serving.web.settings import Settings
 
+from ..conftest import wait_for
+
 BASE = "http://127.0.0.1:7860"
 
 
@@ -226,10 +228,19 @@ def test_what_is_asked_about_is_logged_for_monitoring_in_figures(
 
 
 def test_with_a_database_people_log_in_and_their_answers_become_drafts(
-    served: Served, uploads: Any, seen: SeenLog, studies: StudyLog, film: bytes, url: str, accounts: Accounts
+    served: Served,
+    uploads: Any,
+    seen: SeenLog,
+    studies: StudyLog,
+    film: bytes,
+    url: str,
+    accounts: Accounts,
+    tmp_path: Path,
 ) -> None:
-    opened = open_deployment(Deployment(database=url, start="/"))
-    page = demo_part(served, uploads, seen, studies, draft=hands_in(opened.desk, model="tiny", version="abc"))
+    log = str(tmp_path / "studies.jsonl")
+    opened = open_deployment(Deployment(database=url, start="/", log=log))
+    draft = hands_in(opened.desk, model="tiny", version="abc", harm=lambda question, text: 7.0 + len(question))
+    page = demo_part(served, uploads, seen, studies, draft=draft)
     app = make_application(Settings(), [interface_part(served, uploads, seen), page, *opened.parts])
     with TestClient(app, base_url=BASE, follow_redirects=False) as client:
         asked = client.get("/", headers={"Accept": "text/html"})
@@ -241,14 +252,28 @@ def test_with_a_database_people_log_in_and_their_answers_become_drafts(
         made = [client.post("/demo/drafts", json={"answer": answer["answer"]}) for _ in range(2)]
         assert [one.status_code for one in made] == [201, 201]
         assert made[0].json() == made[1].json(), "handed in twice, it is one draft"
-        draft = client.get(made[0].json()["path"])
-        assert draft.status_code == 200
-        assert "Is there a pleural effusion?" in draft.text
+        opening = client.get(made[0].json()["path"])
+        assert opening.status_code == 200
+        assert "Is there a pleural effusion?" in opening.text and "harm if wrong 35.00" in opening.text
         picture = client.get(f"{made[0].json()['path']}/pictures/0")
         assert picture.headers["content-type"] == "image/png"
         log_in(client, "anna")
         assert client.get(f"/demo/pictures/{code}").status_code == 404, "another account's"
         assert client.post("/demo/drafts", json={"answer": answer["answer"]}).status_code == 404
+        sign(client, made[0].json()["path"])
+        wait_for(lambda: len(read_log(Path(log)).signed) > 0)
+    read = read_log(Path(log))
+    assert [one.study for one in read.signed] == [one.study for one in read.studies]
+    assert read.signed[0].findings.keys() == read.studies[0].findings.keys() == {"effusion"}
+
+
+def sign(client: TestClient, path: str) -> None:
+    """Take a draft and sign it as it is."""
+    for step in ("take", "sign"):
+        shown = client.get(path).text
+        hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', shown))
+        sent = client.post(f"{path}/{step}", data=hidden | {"read": "true"})
+        assert sent.status_code == 303, sent.text
 
 
 def log_in(client: TestClient, name: str) -> None:

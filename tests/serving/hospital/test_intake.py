@@ -1,7 +1,8 @@
 """Objects that come into a folder become drafts, each once."""
 
+import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,15 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from mmmed.errors import DataError
-from mmmed.records import Answer, Example
+from mmmed.inference.generation import Decoding
+from mmmed.inference.session import Session
+from mmmed.records import Example
+from mmmed.serving.answering.alone import Written, answer_alone
 from mmmed.serving.desk.desk import Desk
 from mmmed.serving.hospital.intake import Intake
 from mmmed.serving.hospital.result import result_of
+from mmmed.serving.monitoring.record import read_log
+from mmmed.serving.monitoring.study_log import IntakeLog
 
 from .conftest import film
 
@@ -24,9 +30,9 @@ class Parrot:
     def __init__(self) -> None:
         self.asked = 0
 
-    def write(self, examples: Sequence[Example], *, max_new_tokens: int = 128) -> list[Answer]:
-        self.asked += len(examples)
-        return [Answer(text=f"A picture of {example.images[0].open().size}.") for example in examples]
+    def __call__(self, example: Example) -> Written:
+        self.asked += 1
+        return Written(f"A picture of {example.images[0].open().size}.", 0.75)
 
 
 def write(folder: Path, name: str, uid: str, *, pixels: bool = True) -> Path:
@@ -71,7 +77,7 @@ def test_each_object_becomes_one_draft_also_after_a_restart(make_intake: Callabl
     (one, _) = first.desk.queue()
     opened = first.desk.open(one.id)
     assert opened.standing.text == "A picture of (16, 8)."
-    assert opened.facts.uncertainty == 1.0
+    assert (opened.facts.uncertainty, opened.facts.harm) == (0.25, 1.0)
     assert result_of(first.desk, one.id, "preliminary").headers[0].PatientID == "P-17"
 
 
@@ -106,3 +112,28 @@ def test_an_empty_folder_waits_and_a_missing_one_is_told(make_intake: Callable[[
         make_intake().look()
     (tmp_path / "in").mkdir()
     assert make_intake().look() == 0
+
+
+def test_the_model_says_how_sure_it_is_what_may_harm_and_what_it_met(
+    session: Session, make_desk: Callable[..., Desk], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "in", "one.dcm", "2.25.31")
+    log = tmp_path / "studies.jsonl"
+    intake = Intake(
+        folder=tmp_path / "in",
+        desk=make_desk(),
+        writer=lambda example: answer_alone(session, example, Decoding(max_new_tokens=5)),
+        question="Is there a pneumothorax?",
+        model="tiny",
+        harm=lambda question, text: 20.0 if "pneumothorax" in question else 1.0,
+        log=IntakeLog(log, session, model="tiny"),
+    )
+    assert intake.look() == 1
+    (one,) = intake.desk.queue()
+    facts = intake.desk.open(one.id).facts
+    assert 0 < facts.uncertainty < 1 and facts.harm == 20
+    assert one.priority == facts.uncertainty * 20
+    (study,) = read_log(log).studies
+    assert study.study == facts.study == hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    assert study.confidence == pytest.approx(1 - facts.uncertainty)
+    assert study.pixels and study.embedding and study.findings.keys() == {"pneumothorax"}
