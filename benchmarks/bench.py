@@ -28,7 +28,7 @@ NEEDS = {"option_scoring": "lm_eval"}
 def commands(pairs: int, shared: str) -> dict[str, list[list[str]]]:
     """What to run for each name."""
     return {
-        "training_step": [["align,instruct,memory", "float32,autocast", str(pairs)]],
+        "training_step": [["align,instruct,rate,memory", "float32,autocast", str(pairs)]],
         "option_scoring": [["16", str(pairs), shared]],
         "generation": [["64", str(pairs)]],
         "loading": [["speed", shared, str(pairs)], ["million", "1000000" if pairs > 1 else "20000"]],

@@ -98,7 +98,7 @@ def in_turns(
     peer: str,
     theirs: Callable[[], object],
     ours: Callable[[], object],
-    equal: float,
+    equal: float | None,
     bar: float | None,
     pairs: int,
     more: dict[str, Any] | None = None,

