@@ -117,6 +117,8 @@ def take_in(
     while True:
         if source is not None:
             source.prepare()
+            if once:
+                time.sleep(intake.settled)  # what was fetched is new, and only what has settled is taken in
         made = intake.look()
         if made or once:
             told = "; ".join(f"{count} {reason}" for reason, count in intake.passed_over.items())
