@@ -226,3 +226,9 @@ def test_the_training_command_of_own_data_is_read(parser: LightningArgumentParse
     (command,) = re.findall(r"^mmmed (fit .*)$", OWN_DATA, re.MULTILINE)
     (source,) = parser.parse_args(shlex.split(command)).fit.data.init_args.sources
     assert source.init_args.path == "my/pairs.csv"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_stage_begins_from_the_model_folder_of_a_run(path: Path) -> None:
+    begun = re.findall(r"^ *init_from: *(outputs/\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert all(one.endswith("/model") for one in begun), "a run's own folder is none"
