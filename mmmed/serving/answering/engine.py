@@ -47,7 +47,7 @@ class Capacity:
         ConfigError: A number is below 1.
     """
 
-    rows: int = 32
+    rows: int = 64
     tokens: int = 24_576
     joining: int = 8
     waiting: int = 256
