@@ -86,7 +86,7 @@ class MedicalData(lightning.LightningDataModule):
         join: Which of them: `closed` questions with the same options, or `all`, for objectives that read no answer
             before another.
         mixture: How often what is seen in training; None sees everything once an epoch.
-        validation_limit: Most validation conversations, None for all.
+        validation_limit: Most validation conversations, None for all; with 0 sources need not have any.
         workers: Processes that decode ahead of the training step.
         seed: Of order and merging.
         augmentation: How images are changed in training; None leaves them as they are.
@@ -153,6 +153,8 @@ class MedicalData(lightning.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         wanted: tuple[Split, ...] = ("test",) if stage == "test" else ("train", "validation")
+        if self.validation_limit == 0:
+            wanted = tuple(split for split in wanted if split != "validation")
         if self._sets.keys() >= set(wanted):
             return
         sources: list[Source] = [
@@ -213,8 +215,8 @@ class MedicalData(lightning.LightningDataModule):
             self._loader.resume(self._resume_at)
         return self._loader
 
-    def val_dataloader(self) -> DataLoader[ModelInput]:
-        return self._in_order("validation")
+    def val_dataloader(self) -> DataLoader[ModelInput] | list[DataLoader[ModelInput]]:
+        return [] if self.validation_limit == 0 else self._in_order("validation")
 
     def test_dataloader(self) -> DataLoader[ModelInput]:
         return self._in_order("test")

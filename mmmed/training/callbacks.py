@@ -166,7 +166,9 @@ class Showcase(Callback):
         stage, data = cast("Stage", pl_module), cast("MedicalData", trainer.datamodule)  # type: ignore[attr-defined]
         if "language" not in stage.learning_rates or isinstance(stage, FSDPModule):  # one rank alone cannot answer
             return
-        allowed = {name for name in data.counts["validation"] if read_card(name).deidentified}
+        allowed = {name for name in data.counts.get("validation", ()) if read_card(name).deidentified}
+        if not allowed:
+            return
         shown = [one for one in data.examples("validation") if one.source in allowed and one.images]
         chosen = shown[:: max(1, len(shown) // self.examples)][: self.examples]
         if not chosen:

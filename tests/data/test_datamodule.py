@@ -126,6 +126,21 @@ def test_the_test_split_is_read_for_testing_alone(folder: Path, attach: Callable
         data.setup("fit")
 
 
+def test_without_validation_sources_need_no_such_record(
+    folder: Path, attach: Callable[[MedicalData], MedicalData]
+) -> None:
+    records = [about(folder / "a.png"), about(folder / "b.png", split="validation")]
+    data = attach(MedicalData([Shelf(records[:1])], validation_limit=0))
+    data.setup("fit")
+    assert data.val_dataloader() == []
+    assert data.counts == {"train": {"phantom": 1}}
+    with pytest.raises(DataError, match="no usable validation record"):
+        attach(MedicalData([Shelf(records[:1])])).setup("fit")
+    data = attach(MedicalData([Shelf(records)], validation_limit=0))
+    data.setup("fit")
+    assert data.counts == {"train": {"phantom": 1}}
+
+
 def test_only_bad_images_are_one_line(folder: Path, attach: Callable[[MedicalData], MedicalData]) -> None:
     records = [about(folder / "empty.png"), about(folder / "a.png", split="validation")]
     with pytest.raises(DataError, match=r"every train example was set aside, .*empty\.png is empty"):

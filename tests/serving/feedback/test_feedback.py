@@ -4,11 +4,15 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 from sqlalchemy import Engine
 
+from mmmed.data.datamodule import MedicalData
 from mmmed.data.sources.pairs import Pairs
 from mmmed.data.sources.preferences import Preferences
 from mmmed.errors import DataError
@@ -25,6 +29,7 @@ from ..desk.conftest import request
 from ..hospital.conftest import film
 
 _, ANNA, _, _ = PEOPLE
+CONFIG = Path(__file__).parents[3] / "configs" / "experiment" / "feedback_preference.yaml"
 
 
 def png(shade: int) -> bytes:
@@ -72,6 +77,26 @@ def test_amended_reports_become_pairs_that_the_sources_read(hand_in: Callable[..
     assert len(learned) == 12
     task = load_task(tmp_path / "regression.yaml")
     assert len([one for one in task.source.records() if isinstance(one, Example) and one.split == "test"]) == done.test
+
+
+@pytest.mark.slow
+def test_the_configuration_of_the_project_learns_from_an_export(
+    hand_in: Callable[..., Desk],
+    make_model: Callable[..., Any],
+    make_processor: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    done = export_feedback(hand_in(12), tmp_path)
+    told = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["data"]["init_args"]
+    data = MedicalData(**(told | {"sources": [Preferences(str(tmp_path / "preferences.jsonl"))]}))
+    module = SimpleNamespace(processor=make_processor(make_model()))
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        lightning_module=module, global_rank=0, world_size=1, default_root_dir=str(tmp_path / "run")
+    )
+    data.setup("fit")
+    assert len(data.examples("train")) == done.train
+    batch = next(iter(data.train_dataloader()))
+    assert batch.rejected is not None
 
 
 def test_identifiers_stay_behind(hand_in: Callable[..., Desk], tmp_path: Path) -> None:
