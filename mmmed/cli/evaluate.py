@@ -25,6 +25,7 @@ from mmmed.inference.endpoint import Endpoint
 from mmmed.inference.loading import load
 from mmmed.inference.prompting import AnswerForm
 from mmmed.inference.retrieval import recall
+from mmmed.inference.session import Precision
 from mmmed.inference.shots import Choice
 
 _HEADINGS = ("task", "arm", "n", "metric", "value", "95 % interval", "majority", "unparsed")
@@ -48,6 +49,7 @@ def evaluate(
     max_new_tokens: int | None = None,
     seed: int | None = None,
     processes: int = 1,
+    precision: Precision = "float32",
 ) -> None:
     """Score a model on tasks, against its image controls and the majority answer.
 
@@ -75,6 +77,8 @@ def evaluate(
         max_new_tokens: In the place of the tasks' own: longest written answer.
         seed: In the place of the tasks' own: what shots are drawn and answers sampled by.
         processes: How many answer together on this machine; over several machines, start this command by torchrun.
+        precision: What the language model computes in: float32 or bfloat16, which is faster where the device has units
+            for it, and moves the probability of an option by a percent or two.
     """
     files = [file for name in listed(tasks) for file in _task_files(name)]
     if not files:
@@ -94,7 +98,7 @@ def evaluate(
     changes = {name: value for name, value in given.items() if value is not None}
     if protocol is not None:
         changes["scorer"] = None
-    evaluation = _Evaluation(checkpoint, tuple(files), changes, controls, model, chat, Path(output))
+    evaluation = _Evaluation(checkpoint, tuple(files), changes, controls, model, chat, Path(output), precision)
     loaded = evaluation.tasks()
     share = launched_share()
     if share != WHOLE:
@@ -129,13 +133,14 @@ class _Evaluation:
     model: str
     chat: bool
     output: Path
+    precision: Precision
 
     def tasks(self) -> dict[str, Task]:
         return {name: replace(task, **self.changes) for name, task in tasks_by_name(self.files).items()}
 
     def answers(self, share: Share, tasks: Mapping[str, Task] | None = None) -> dict[str, Answers]:
         """Every task's answers, or a share of them; the tasks are read unless given."""
-        answerer, identity, sees = _open(self.checkpoint, model=self.model, chat=self.chat)
+        answerer, identity, sees = _open(self.checkpoint, model=self.model, chat=self.chat, precision=self.precision)
 
         def baselines(task: Task) -> list[str]:
             has_images = self.controls and sees and any(example.images for example in task.examples())
@@ -181,15 +186,17 @@ def table(rows: Sequence[Row]) -> list[str]:
     return in_columns(cells)
 
 
-def _open(checkpoint: str, *, model: str, chat: bool) -> tuple[Answerer, str, bool]:
+def _open(checkpoint: str, *, model: str, chat: bool, precision: Precision) -> tuple[Answerer, str, bool]:
     """Who is asked, what its answers are kept under, and whether it sees."""
     if checkpoint.startswith(("http://", "https://")):
         if chat:
             raise ConfigError("--chat is for language models on this machine; an endpoint always takes a chat")
+        if precision != "float32":
+            raise ConfigError(f"--precision {precision} is for models on this machine; an endpoint has its own")
         return Endpoint(url=checkpoint, model=model), f"{checkpoint} {model}", True
     if model:
         raise ConfigError(f"--model {model!r} names a model at an endpoint, and {checkpoint} is none; drop it")
-    session = load(checkpoint, chat=chat)
+    session = load(checkpoint, chat=chat, precision=precision)
     return session, session.identity(), session.model.vision is not None
 
 

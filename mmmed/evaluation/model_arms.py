@@ -13,7 +13,7 @@ from mmmed.evaluation.trained import train as train_stages
 from mmmed.inference.asking import Answerer
 from mmmed.inference.endpoint import Endpoint
 from mmmed.inference.loading import load
-from mmmed.inference.session import open_session
+from mmmed.inference.session import Precision, open_session
 from mmmed.page.files import replace_text
 
 Strategy = Literal["direct", "chain_of_thought"]
@@ -31,6 +31,7 @@ class ModelArm:
         after: Another arm, whose trained model the first stage starts from.
         shots: Examples before each question.
         strategy: "chain_of_thought" has reasons written first.
+        precision: What the language model answers in.
     """
 
     checkpoint: str | None = None
@@ -40,6 +41,7 @@ class ModelArm:
     after: str | None = None
     shots: int = 0
     strategy: Strategy = "direct"
+    precision: Precision = "float32"
 
     @property
     def is_trained(self) -> bool:
@@ -107,6 +109,8 @@ def read_arms(content: object, *, place: str) -> dict[str, ModelArm]:
             raise ConfigError(f"{place}: arm {name!r}: expected a checkpoint, or stages that make one, and not both")
         if arm.strategy not in ("direct", "chain_of_thought"):
             raise ConfigError(f"{place}: arm {name!r}: strategy is {arm.strategy!r}; expected direct, chain_of_thought")
+        if arm.precision not in ("float32", "bfloat16"):
+            raise ConfigError(f"{place}: arm {name!r}: precision is {arm.precision!r}; expected float32, bfloat16")
         if arm.after is not None and (not arm.is_trained or arm.after not in arms or not arms[arm.after].is_trained):
             raise ConfigError(f"{place}: arm {name!r} follows {arm.after!r}; expected a trained arm above it")
         if lost := [stage for stage in arm.stages if not Path(stage).is_file()]:
@@ -155,9 +159,9 @@ def opened(arm: ModelArm, folder: Path | None) -> tuple[Answerer, str]:
         folder: Of its trained model, or None for one that is asked as it is.
     """
     if folder is not None:
-        return open_session(folder), digest(folder / "model.safetensors")
+        return open_session(folder, precision=arm.precision), f"{digest(folder / 'model.safetensors')} {arm.precision}"
     assert arm.checkpoint is not None
     if arm.checkpoint.startswith(("http://", "https://")):
         return Endpoint(url=arm.checkpoint, model=arm.model), f"{arm.checkpoint} {arm.model}"
-    session = load(arm.checkpoint, chat=arm.chat)
+    session = load(arm.checkpoint, chat=arm.chat, precision=arm.precision)
     return session, session.identity()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmmed.errors import CheckpointError
 from mmmed.inference.plain import is_language_model, open_language_model
-from mmmed.inference.session import Session, open_session
+from mmmed.inference.session import Precision, Session, open_session
 from mmmed.interop.importing import import_, is_imported
 from mmmed.models.folder import RECIPE
 from mmmed.models.weights import cache_folder, catalogue, language_folder, resolve
@@ -18,7 +18,9 @@ from mmmed.models.weights.fetch import exclusive
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def load(checkpoint: str | Path, *, device: str | None = None, chat: bool = False) -> Session:
+def load(
+    checkpoint: str | Path, *, device: str | None = None, chat: bool = False, precision: Precision = "float32"
+) -> Session:
     """Open a model to ask it: one of ours, a LLaVA of Hugging Face or of the original project, or a language model.
 
     A foreign LLaVA is converted once and kept in the cache (`MMMED_CACHE`). A causal language model of transformers is
@@ -30,6 +32,7 @@ def load(checkpoint: str | Path, *, device: str | None = None, chat: bool = Fals
         device: Where to compute; None takes a GPU where there is one.
         chat: Put questions to a language model in its tokenizer's chat template; other models are asked in the form
             they were trained in.
+        precision: What the language model computes in.
 
     Raises:
         ConfigError: A chat template is asked for, and the tokenizer has none.
@@ -38,12 +41,12 @@ def load(checkpoint: str | Path, *, device: str | None = None, chat: bool = Fals
     """
     path = _folder(str(checkpoint))
     if any((folder / RECIPE).is_file() for folder in (path, path / "model")):
-        return open_session(path, device=device)
+        return open_session(path, device=device, precision=precision)
     if is_language_model(path):
-        return open_language_model(path, device=device, chat=chat)
+        return open_language_model(path, device=device, chat=chat, precision=precision)
     if path.is_dir() and not (path / "config.json").is_file():
         raise CheckpointError(f"no model at {path}; expected model.json (ours) or config.json (another project's)")
-    return open_session(_converted(path), device=device)
+    return open_session(_converted(path), device=device, precision=precision)
 
 
 def _folder(checkpoint: str) -> Path:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from mmmed.errors import CheckpointError, ConfigError
-from mmmed.inference.session import Session
+from mmmed.inference.session import Precision, Session
 from mmmed.models.language import CausalLanguageModel
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
@@ -38,13 +38,16 @@ def is_language_model(path: Path) -> bool:
     return is_bare and content.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
-def open_language_model(path: Path, *, device: str | None = None, chat: bool = False) -> Session:
+def open_language_model(
+    path: Path, *, device: str | None = None, chat: bool = False, precision: Precision = "float32"
+) -> Session:
     """Open a causal language model to ask it.
 
     Args:
         path: Its folder.
         device: Where to compute; None takes a GPU where there is one.
         chat: Put questions in the tokenizer's chat template.
+        precision: What it computes in.
 
     Raises:
         CheckpointError: transformers cannot open it.
@@ -63,4 +66,4 @@ def open_language_model(path: Path, *, device: str | None = None, chat: bool = F
     longest = getattr(language.model.config, "max_position_embeddings", LONGEST)
     model = VisionLanguageModel(language, None, None)
     processor = Processor(tokenizer, transform=None, tokens_per_image=0, max_length=min(longest, LONGEST))
-    return Session(model, processor, device=device)
+    return Session(model, processor, device=device, precision=precision)

@@ -1,6 +1,7 @@
 """A session answers as its model does, alone or in company."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,21 @@ def test_free_text_equals_what_transformers_generates_alone(session: Session, ex
         )
         assert answer.text == tokenizer.decode(ids[0], skip_special_tokens=True).strip()
         assert answer.confidence is None
+
+
+def test_in_bfloat16_it_answers_nearly_the_same_under_another_identity(
+    session: Session, examples: list[Example], tmp_path: Path
+) -> None:
+    save(session.model, tmp_path / "model", settings={"system": None}, provenance={})
+    exact, rounded = (open_session(tmp_path, device="cpu", precision=one) for one in ("float32", "bfloat16"))
+    kinds = {name.split(".")[0]: one.dtype for name, one in rounded.model.named_parameters()}
+    assert kinds == {"vision": torch.float32, "projector": torch.float32, "language": torch.bfloat16}
+    assert exact.identity() != rounded.identity()
+    closed = [replace(one, options=(one.reference, "perhaps")) for one in examples]
+    for one, other in zip(exact.choose(closed), rounded.choose(closed), strict=True):
+        assert other.options == pytest.approx(one.options, abs=0.05)
+        assert other.options != one.options
+    assert [one.text for one in rounded.write(examples[:2], max_new_tokens=4)] != ["", ""]
 
 
 def test_a_stream_joins_to_what_is_written_at_once(session: Session, examples: list[Example]) -> None:
