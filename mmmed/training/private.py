@@ -16,6 +16,9 @@ from mmmed.errors import ConfigError
 from mmmed.models.vlm import Batch
 from mmmed.training.objectives import Weighted
 
+_ORDERS = [1 + step / 10 for step in range(1, 100)] + [float(order) for order in (*range(11, 64), *range(64, 1025, 32))]
+"""Orders of Rényi divergence that are tried; much noise needs high ones for a tight bound."""
+
 
 class PrivateGradients(Callback):
     """Clips the gradient of each conversation, adds noise to their sum, and keeps account of what that is worth.
@@ -104,7 +107,7 @@ class PrivateGradients(Callback):
             return math.inf
         accountant = _accountant()
         accountant.history = [(self.noise, self.sample_rate, self.steps)]
-        return float(accountant.get_epsilon(delta=self.delta))
+        return float(accountant.get_epsilon(delta=self.delta, alphas=_ORDERS))
 
     def provenance(self) -> dict[str, Any]:
         """What the model's folder says of it."""
