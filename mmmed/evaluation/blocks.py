@@ -83,10 +83,14 @@ class Questions:
         how = repr(self.asking)
         return [_digest(how, _content(example, self.pixels)) for example in self.put()]
 
-    def part(self, places: range) -> "Questions":
-        """Some of them."""
-        begin, end = places.start, places.stop
-        return replace(self, seen=self.seen[begin:end], shots=self.shots[begin:end], passages=self.passages[begin:end])
+    def at(self, places: Sequence[int]) -> "Questions":
+        """Those at some places."""
+        return replace(
+            self,
+            seen=[self.seen[place] for place in places],
+            shots=[self.shots[place] for place in places],
+            passages=[self.passages[place] for place in places],
+        )
 
 
 class Block(NamedTuple):
@@ -107,7 +111,7 @@ def blocks_of(questions: Questions, *, identity: str, folder: Path) -> list[Bloc
     digests = questions.digests()
     places = [range(start, min(start + BLOCK, len(digests))) for start in range(0, len(digests), BLOCK)]
     return [
-        Block(questions.part(one), folder / f"{_digest(identity, *digests[one.start : one.stop])}.jsonl")
+        Block(questions.at(one), folder / f"{_digest(identity, *digests[one.start : one.stop])}.jsonl")
         for one in places
     ]
 

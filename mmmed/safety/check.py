@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from mmmed.evaluation.answers import questions_of
 from mmmed.evaluation.arms import prediction
-from mmmed.evaluation.blocks import answer_blocks, blocks_of, kept_answers
+from mmmed.evaluation.blocks import PixelDigests, Questions, answer_blocks, blocks_of, kept_answers
 from mmmed.evaluation.experiment_file import MAIN
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.task import Task, load_task
 from mmmed.inference.session import Session
-from mmmed.records import Example
+from mmmed.records import Answer, Example
 from mmmed.safety.measure import Measure
 
 
@@ -60,6 +60,8 @@ class Evidence:
 class Subject:
     """The checkpoint under audit; what it answered once is kept, so that an audit goes on after a stop.
 
+    A question that an earlier check has asked is not asked again, and a picture is decoded once for its digest.
+
     Args:
         session: The loaded model.
         identity: Digest of its weights and of how it is asked.
@@ -71,6 +73,8 @@ class Subject:
     identity: str
     output: Path
     evidence: Evidence = field(default_factory=Evidence)
+    _known: dict[tuple[str, str], Answer] = field(default_factory=dict, repr=False)
+    _pixels: PixelDigests = field(default_factory=PixelDigests, repr=False)
 
     def task(self, path: str) -> Task:
         """A task by its file. Raises `ConfigError`."""
@@ -88,17 +92,22 @@ class Subject:
             name: What is changed, in a word.
         """
         questions = questions_of(task, asked, found=task.retrieved(asked))
-        questions = questions if seen is None else replace(questions, seen=seen)
-        blocks = blocks_of(questions, identity=self.identity, folder=self.output)
-        with tqdm(total=len(asked), desc=f"{task.name} {name}".strip(), unit="question") as progress:
-            answer_blocks(self.session, blocks, turn=itertools.count(), advance=progress.update)
-        said = [
-            prediction(example, one, arm=MAIN, task=task.name)
-            for example, one in zip(asked, kept_answers(blocks), strict=True)
-        ]
+        questions = replace(questions, seen=asked if seen is None else seen, pixels=self._pixels)
+        answers = self._answers(questions, f"{task.name} {name}".strip())
+        said = [prediction(example, one, arm=MAIN, task=task.name) for example, one in zip(asked, answers, strict=True)]
         for example, one in zip(asked if seen is None else seen, said, strict=True):
             self.evidence.shown.setdefault(one.id, []).append(Shown(change=name, example=example, said=one))
         return said
+
+    def _answers(self, questions: Questions, title: str) -> list[Answer]:
+        """Ask what is new, in blocks that are the same whenever the same checks run in the same order."""
+        digests = [(self.identity, digest) for digest in questions.digests()]
+        new = [place for place, digest in enumerate(digests) if digest not in self._known]
+        blocks = blocks_of(questions.at(new), identity=self.identity, folder=self.output)
+        with tqdm(total=len(digests), initial=len(digests) - len(new), desc=title, unit="question") as progress:
+            answer_blocks(self.session, blocks, turn=itertools.count(), advance=progress.update)
+        self._known.update(zip((digests[place] for place in new), kept_answers(blocks), strict=True))
+        return [self._known[digest] for digest in digests]
 
 
 class Check(Protocol):

@@ -9,11 +9,13 @@ import pytest
 
 from mmmed.cli.main import main
 from mmmed.errors import ConfigError
+from mmmed.evaluation.predictions import Prediction
 from mmmed.models.folder import save
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.safety.audit import Suite, audit, load_suite, verdict_of_all, write_json
 from mmmed.safety.card import allowed, drawn, section, write_card
 from mmmed.safety.check import Subject
+from mmmed.safety.counterfactual import told
 from mmmed.safety.grounding import ImageReliance
 from mmmed.safety.measure import Measure, Verdict
 from mmmed.safety.subgroups import SubgroupGaps
@@ -83,6 +85,28 @@ def test_limits_in_words_and_on_the_scale(least: float | None, most: float | Non
     assert bar is not None
     assert bar.interval[0] < bar.value < bar.interval[1]
     assert drawn(Measure(name="x", value=0.2, low=float("nan"), high=0.4, n=3, expected=0)) is None
+
+
+def test_a_question_is_asked_once_whichever_check_asks(
+    known_films_task: Callable[..., str], subject: Judge, sighted: Believe
+) -> None:
+    def ask(judged: Subject) -> list[Prediction]:
+        task = judged.task(known_films_task("finding"))
+        asked = task.examples()
+        some = judged.answers(task, asked[:40])
+        changed = [told(one, "The patient is a man.") for one in asked[:40]]
+        judged.answers(task, asked[:40], seen=changed, name="a man")
+        whole = judged.answers(task, asked)
+        assert whole[:40] == some
+        return whole
+
+    first = subject(sighted)
+    said = ask(first)
+    oracle: Any = first.session
+    assert oracle.asked == len(said) + 40
+    again = Subject(session=oracle, identity=first.identity, output=first.output)
+    assert ask(again) == said
+    assert oracle.asked == len(said) + 40, "a stopped audit goes on"
 
 
 def test_a_suite_without_checks_or_with_an_unknown_one_is_one_line(tmp_path: Path) -> None:
