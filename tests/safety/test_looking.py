@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,11 +12,12 @@ from PIL import Image
 from mmmed.errors import ConfigError, DataError
 from mmmed.inference.session import Session
 from mmmed.models.vlm import VisionLanguageModel
+from mmmed.processing.pixels import to_pixels
 from mmmed.processing.processor import Processor
 from mmmed.records import Example
 from mmmed.safety import looking
 from mmmed.safety.check import Subject
-from mmmed.safety.grounding import Place, boxes_of, overlay, squares_of
+from mmmed.safety.grounding import Occluded, Place, boxes_of, overlay, squares_of
 from mmmed.safety.looking import LookingMaps, attention_map, gradient_map
 from mmmed.safety.measure import Verdict
 
@@ -54,6 +55,54 @@ def test_the_gradient_is_that_of_the_answer(
     plain, looked = log_odds(opened, asked), opened.model.look
     monkeypatch.setattr(opened.model, "look", lambda pixels, kept=None: 1.01 * looked(pixels, kept=kept))
     assert map_GG.sum() == pytest.approx((log_odds(opened, asked) - plain) / 0.01, rel=0.1)
+
+
+class _Only(torch.nn.Module):
+    """A projector that passes one place on, and of the others nothing but zeros."""
+
+    def __init__(self, inner: torch.nn.Module, place: int) -> None:
+        super().__init__()
+        self.inner, self.place = inner, place
+
+    def forward(self, features_NPW: torch.Tensor) -> torch.Tensor:
+        kept_P1 = torch.zeros(features_NPW.shape[1], 1)
+        kept_P1[self.place] = 1.0
+        return torch.as_tensor(self.inner(features_NPW * kept_P1))
+
+
+@pytest.mark.parametrize("place", [0, 6, 13])
+def test_the_map_of_an_answer_that_depends_on_one_place_is_that_place(
+    session: Callable[..., Session], asked: Example, place: int
+) -> None:
+    opened = session()
+    assert opened.model.projector is not None
+    opened.model.projector = _Only(opened.model.projector, place)
+    map_GG = gradient_map(opened, asked)
+    assert np.flatnonzero(map_GG).tolist() == [place]
+
+
+@dataclass(frozen=True)
+class _Speckled:
+    """A wide picture of noise."""
+
+    name: str = "speckled"
+
+    def open(self) -> Image.Image:
+        return Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 120), dtype=np.uint8))
+
+
+def test_hiding_a_square_changes_the_features_of_its_place_most(session: Callable[..., Session]) -> None:
+    opened = session()
+    transform = opened.processor.transform
+    assert transform is not None
+    squares = squares_of((120, 60), 4, fit=transform.fit)
+    picture = _Speckled()
+    plain_PW = opened.model.look(to_pixels(picture.open(), transform)[None])[0]
+    seen = [place for place, (left, top, right, bottom) in enumerate(squares) if left < right and top < bottom]
+    assert len(seen) >= 8
+    for place in seen:
+        hidden_PW = opened.model.look(to_pixels(Occluded(picture, squares[place]).open(), transform)[None])[0]
+        assert int((hidden_PW - plain_PW).norm(dim=-1).argmax()) == place
 
 
 def test_attention_is_a_share_and_leaves_the_model_as_it_was(session: Callable[..., Session], asked: Example) -> None:
