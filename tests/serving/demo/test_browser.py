@@ -67,6 +67,7 @@ def test_a_picture_is_asked_about(
     assert "Confidence" in page.inner_text(".turn")
     page.click("text=Where does it look?")
     page.wait_for_selector("#heat:not([hidden])")
+    page.wait_for_selector(".tools [role=status]:has-text('% less likely')")  # on a phone too
     assert faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing is wider than the page"
     assert page.evaluate("document.querySelector('#shown').naturalWidth") > 0

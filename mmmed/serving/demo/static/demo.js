@@ -142,9 +142,10 @@ async function explainMap(ended, pictures) {
   drawHeat(drops);
   byId("viewer").scrollIntoView({ block: "nearest" });
   const most = Math.max(...drops.flat());
-  if (most <= 0) return "No square matters: hiding any of them makes the answer no less likely.";
+  const share = 100 * (1 - Math.exp(-most));
+  if (share < 1) return "No square matters: hiding any of them makes no word of the answer 1 % less likely.";
   const row = drops.findIndex((one) => one.includes(most));
-  return `Row ${row + 1}, column ${drops[row].indexOf(most) + 1} of ${drops.length} matters most.`;
+  return `Row ${row + 1}, column ${drops[row].indexOf(most) + 1} of ${drops.length} matters most: hidden, a word of the answer is ${Math.round(share)} % less likely.`;
 }
 
 async function handIn(ended, row) {

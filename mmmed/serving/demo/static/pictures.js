@@ -135,13 +135,16 @@ function byHand() {
   draw();
 }
 
+// A loss of log-likelihood that does not glow fully, or noise would where nothing matters.
+const FAINT = 0.05;
+
 export function drawHeat(drops) {
   // What weakens the answer when it is hidden glows; what does not stays dark.
   glowing = drops;
   const canvas = byId("heat");
   const image = byId("shown");
   const grid = drops.length;
-  const most = Math.max(...drops.flat(), 1e-9);
+  const most = Math.max(...drops.flat(), FAINT);
   Object.assign(canvas, { width: image.clientWidth, height: image.clientHeight });
   canvas.style.width = `${image.clientWidth}px`;
   canvas.style.height = `${image.clientHeight}px`;
