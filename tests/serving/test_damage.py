@@ -27,6 +27,7 @@ from mmmed.serving.web.application import make_application
 from mmmed.serving.web.seen import SeenLog
 from mmmed.serving.web.settings import Settings
 
+LONG = (pytest.mark.long, pytest.mark.timeout(3600))
 SLOWEST_S = 30.0
 """Of one request or file on a machine that does other things; what hangs takes longer than any patience."""
 
@@ -141,7 +142,7 @@ def send_damaged(folder: Path, reader: Any, *, files: int, seed: int) -> tuple[i
     return found
 
 
-@pytest.mark.parametrize("files", [210, pytest.param(2800, marks=pytest.mark.long)])
+@pytest.mark.parametrize("files", [210, pytest.param(2800, marks=LONG)])
 def test_damaged_pictures_are_read_or_refused(tmp_path: Path, uploads: Any, files: int) -> None:
     read, refused = send_damaged(tmp_path, uploads._reader, files=files, seed=files)
     print(f"{read} damaged files were read, {refused} refused")
@@ -159,7 +160,7 @@ def address(served: Served, uploads: Any, seen: SeenLog, studies: StudyLog, serv
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("examples", [8, pytest.param(150, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [8, pytest.param(150, marks=LONG)])
 def test_requests_of_any_form_get_an_answer(address: str, examples: int, tmp_path: Path) -> None:
     import schemathesis
     from hypothesis import HealthCheck, Phase, given, settings
