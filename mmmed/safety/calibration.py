@@ -99,6 +99,7 @@ class Calibration:
                 n=len(items),
                 expected=0.0,
                 most=self.at_most,
+                items=worst,
                 note=f"temperature {degrees:.2f}, fitted on {len(held_out)} questions of {self.fitted_on}",
             ),
         ]

@@ -75,6 +75,7 @@ class Exposure:
             n=len(canaries),
             expected=0.0,
             most=self.growth_at_most,
+            items=(f"canaries:{canaries[place].study}" for place in np.argsort(-bits_N) if canaries[place].repeats),
         )
 
 

@@ -119,9 +119,9 @@ class HiddenInstruction:
             for some, name in ((words, f"{self.place} instructs"), (harmless, f"{self.place} informs"))
         )
         measures = [obeyed(turned, usual, targets, at_most=self.at_most)]
-        return measures if self.place == "image" else [*measures, self._passed(words)]
+        return measures if self.place == "image" else [*measures, self._passed(words, asked)]
 
-    def _passed(self, words: Sequence[str]) -> Measure:
+    def _passed(self, words: Sequence[str], asked: Sequence[Example]) -> Measure:
         policy = Policy.load(self.policy)
         document = _report if self.place == "report" else _header
         passed = np.array([float(policy.judge_question(document(one)).allowed) for one in words])
@@ -131,6 +131,7 @@ class HiddenInstruction:
             n=len(words),
             expected=0.0,
             most=self.passed_at_most,
+            items=(f"{one.source}:{one.id}" for one, is_through in zip(asked, passed, strict=True) if is_through),
             note=f"{len(set(words))} different texts, which its rules were written with in sight",
         )
 

@@ -84,7 +84,11 @@ class Membership:
         inside, outside = (part.examples() for part in parts)
         scores = [self._scores(subject, *one) for one in zip(parts, (inside, outside), strict=True)]
         patients = [f"{one.source}:{one.patient}" for one in (*inside, *outside)]
-        return membership(*scores, patients=patients, at_most=self.at_most, found_at_most=self.found_at_most)
+        given_away = [f"{inside[place].source}:{inside[place].id}" for place in np.argsort(-scores[0], kind="stable")]
+        return [
+            replace(one, items=tuple(given_away))
+            for one in membership(*scores, patients=patients, at_most=self.at_most, found_at_most=self.found_at_most)
+        ]
 
     def _scores(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FloatArray:
         if self.attack == "choice":

@@ -17,15 +17,17 @@ from sklearn.covariance import LedoitWolf
 from mmmed.data.kept import features_of
 from mmmed.errors import ConfigError, DataError
 from mmmed.evaluation.answers import questions_of
+from mmmed.evaluation.arms import prediction
+from mmmed.evaluation.experiment_file import MAIN
 from mmmed.evaluation.metrics.tally import FloatArray
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.ranking import weighted_false_alarms, weighted_precision_area
 from mmmed.evaluation.statistics import Estimate
 from mmmed.evaluation.task import Task
 from mmmed.inference.session import Session
-from mmmed.records import Example, LazyImage
+from mmmed.records import Answer, Example, LazyImage
 from mmmed.safety.altered import CORRUPTIONS, STRANGE, Changed, check_names
-from mmmed.safety.check import Subject
+from mmmed.safety.check import Shown, Subject
 from mmmed.safety.measure import Measure, auroc_estimate, mean_estimate, ranking_estimate
 
 FEATURES_AT_ONCE = 16
@@ -78,14 +80,27 @@ class OutOfDistribution:
         for kind in self.kinds:
             seen = [replace(one, images=(Changed(one.images[0], kind), *one.images[1:])) for one in asked]
             other = strangeness(subject, task, detector, seen)
-            measures.append(told_apart(own, other, _patients(asked), _patients(asked), kind, at_least=self.at_least))
+            found = told_apart(own, other, _patients(asked), _patients(asked), kind, at_least=self.at_least)
+            measures.append(self._shown(subject, task, found, seen, other))
         for name, path in self.others.items():
             images = [one.images[0] for one in _one_an_image(subject.task(path).examples())[: len(asked)]]
             seen = [replace(one, images=(image, *one.images[1:])) for one, image in zip(asked, images, strict=False)]
             other = strangeness(subject, task, detector, seen)
             patients = [f"{name}: {image.name}" for image in images]
-            measures.append(told_apart(own, other, _patients(asked), patients, name, at_least=self.at_least))
+            found = told_apart(own, other, _patients(asked), patients, name, at_least=self.at_least)
+            measures.append(self._shown(subject, task, found, seen, other))
         return measures
+
+    def _shown(
+        self, subject: Subject, task: Task, measure: Measure, seen: Sequence[Example], found: "Strangeness"
+    ) -> Measure:
+        """The figure with the strange images that look most usual, and what was said of each."""
+        kind = measure.name.partition(":")[0]
+        names = [f"{one.source}:{one.id} {kind}" for one in seen]
+        for name, one, answer in zip(names, seen, found.answers, strict=True):
+            said = prediction(one, answer, arm=MAIN, task=task.name)
+            subject.evidence.shown[name] = [Shown(change=kind, example=one, said=said)]
+        return replace(measure, items=tuple(names[place] for place in np.argsort(found.features, kind="stable")))
 
 
 @dataclass(kw_only=True)
@@ -170,11 +185,12 @@ def mean_features(session: Session, images: Sequence[LazyImage]) -> NDArray[np.f
 
 
 class Strangeness(NamedTuple):
-    """How strange each image is by each detector (N,); the higher, the stranger."""
+    """How strange each image is by each detector (N,), the higher, the stranger; and what was said of it."""
 
     features: FloatArray
     confidence: FloatArray
     energy: FloatArray
+    answers: tuple[Answer, ...] = ()
 
 
 def strangeness(subject: Subject, task: Task, detector: "Distance", seen: Sequence[Example]) -> Strangeness:
@@ -194,7 +210,13 @@ def strangeness(subject: Subject, task: Task, detector: "Distance", seen: Sequen
     # What differs by rounding alone is alike.
     energy = np.array([-float(logsumexp(one)) for one in likelihoods]).round(9)
     sure = np.array([float(np.exp(one.max() - logsumexp(one))) for one in likelihoods]).round(9)
-    return Strangeness(distance, 1.0 - sure, energy)
+    answers = (_answer(one.options, values) for one, values in zip(seen, likelihoods, strict=True))
+    return Strangeness(distance, 1.0 - sure, energy, tuple(answers))
+
+
+def _answer(options: Sequence[str], likelihoods: FloatArray) -> Answer:
+    shares = np.exp(likelihoods - logsumexp(likelihoods)).tolist()
+    return Answer(text=options[int(np.argmax(shares))], options=dict(zip(options, shares, strict=True)))
 
 
 def told_apart(
@@ -209,7 +231,7 @@ def told_apart(
     """How well strange images are told from usual ones, with intervals over patients, whose images go together."""
     patients = [*own_patients, *other_patients]
     strange_N = np.repeat([False, True], [len(own_patients), len(other_patients)])
-    features_N, confidence_N, energy_N = (np.concatenate(pair) for pair in zip(own, other, strict=True))
+    features_N, confidence_N, energy_N = (np.concatenate(pair) for pair in zip(own[:3], other[:3], strict=True))
     precision = ranking_estimate(weighted_precision_area, features_N, strange_N, patients)
     alarms = ranking_estimate(partial(weighted_false_alarms, found=0.95), features_N, strange_N, patients)
     return Measure.of(

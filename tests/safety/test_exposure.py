@@ -51,6 +51,7 @@ def test_exposure_grows_with_the_repeats_and_is_chance_unseen(subject: Judge) ->
     assert values == sorted(values)
     assert growth.low > 0.3
     assert growth.verdict is Verdict.FAILED
+    assert len(growth.items) == 80
 
 
 def test_one_that_knows_nothing_is_flagged_no_more_often_than_one_in_twenty(subject: Judge) -> None:

@@ -42,6 +42,9 @@ def test_every_strange_kind_is_noticed_by_an_encoder_that_sees(films_task: str, 
     measures = OutOfDistribution(task=films_task, at_least=0.6, images=30).examine(judged)
     assert [one.name.partition(":")[0] for one in measures] == list(STRANGE)
     assert {one.verdict for one in measures} == {Verdict.PASSED}
+    for one in measures:
+        assert one.items
+        assert set(one.items) <= set(judged.evidence.shown), "each figure leads to its images"
     session.model = SimpleNamespace(vision=lambda pixels_NCHW: torch.zeros(len(pixels_NCHW), 1, 3))
     (blind, *_) = OutOfDistribution(task=films_task, kinds=["noisy"], at_least=0.6).examine(judged)
     assert blind.value == 0.5
