@@ -17,7 +17,7 @@ def forest_wide(report: ReportData, primary: Mapping[str, str]) -> Markup:
     groups, domains = _forest_groups(report, primary)
     columns = (
         ForestColumn("Value, %", x=210, plot=250, figures=140, domain=domains[0], has_zero_line=False),
-        ForestColumn(_difference_title(report), x=640, plot=250, figures=150, domain=domains[1], has_zero_line=True),
+        ForestColumn(_difference_title(report), x=640, plot=222, figures=178, domain=domains[1], has_zero_line=True),
     )
     return forest(groups, columns=columns, label_width=198, width=1040, is_short=False) if groups else Markup("")
 
