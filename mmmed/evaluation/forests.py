@@ -14,7 +14,7 @@ from mmmed.page.wording import count, label, percent, points
 
 def forest_wide(report: ReportData, primary: Mapping[str, str]) -> Markup:
     """Values and differences side by side on the same lines, for a wide screen."""
-    groups, domains = _forest_groups(report, primary)
+    groups, domains = _forest_groups(report, primary, is_short=False)
     columns = (
         ForestColumn("Value, %", x=210, plot=250, figures=140, domain=domains[0], has_zero_line=False),
         ForestColumn(_difference_title(report), x=640, plot=222, figures=178, domain=domains[1], has_zero_line=True),
@@ -24,7 +24,7 @@ def forest_wide(report: ReportData, primary: Mapping[str, str]) -> Markup:
 
 def forests_narrow(report: ReportData, primary: Mapping[str, str]) -> list[Markup]:
     """Values and differences as two plots below each other, for a phone."""
-    groups, domains = _forest_groups(report, primary)
+    groups, domains = _forest_groups(report, primary, is_short=True)
     values = [(title, [_only(line, 0) for line in lines]) for title, lines in groups]
     differences = [(title, [_only(line, 1) for line in lines if line.estimates[1]]) for title, lines in groups]
     column = ForestColumn("Value, %", x=110, plot=118, figures=108, domain=domains[0], has_zero_line=False)
@@ -45,9 +45,10 @@ def _difference_title(report: ReportData) -> str:
 
 
 def _forest_groups(
-    report: ReportData, primary: Mapping[str, str]
+    report: ReportData, primary: Mapping[str, str], *, is_short: bool
 ) -> tuple[list[ForestGroup], tuple[tuple[float, float], tuple[float, float]]]:
-    """Lines by task, the main arm first, and the range that values and differences span."""
+    """Lines by task, the main arm first, and the range that values and differences span; the short title leaves the
+    metric to the text."""
     shown = [row for row in report.rows if row.metric == primary[row.task] and math.isfinite(row.value)]
     against = {(row.task, row.baseline): row for row in shown if row.baseline is not None and row.arm == report.main}
     groups: list[ForestGroup] = []
@@ -55,7 +56,8 @@ def _forest_groups(
         alone = [row for row in shown if row.task == task and row.baseline is None]
         alone.sort(key=lambda row: row.arm != report.main)
         if alone:
-            title = f"{label(task)}: {label(primary[task])}, {count(alone[0].n)} items"
+            metric = "" if is_short else f": {label(primary[task])}"
+            title = f"{label(task)}{metric}, {count(alone[0].n)} items"
             lines = [
                 ForestLine(
                     label(row.arm),
