@@ -110,6 +110,25 @@ class Subject:
         return [self._known[digest] for digest in digests]
 
 
+def spread(examples: Sequence[Example], *, limit: int) -> list[Example]:
+    """As many questions about as many patients as the limit lets: one of each before a second of any.
+
+    Intervals are over patients, so that sixty questions about ten of them show little. Which question comes first
+    moves on from patient to patient, so that all topics are asked.
+    """
+    of_patient: dict[str, list[Example]] = {}
+    for one in examples:
+        of_patient.setdefault(f"{one.source}:{one.patient}", []).append(one)
+    rounds = range(max(map(len, of_patient.values()), default=0))
+    chosen = [
+        own[(place + turn) % len(own)]
+        for turn in rounds
+        for place, own in enumerate(of_patient.values())
+        if turn < len(own)
+    ]
+    return chosen[:limit]
+
+
 class Check(Protocol):
     """One audit: a question about a checkpoint with an answer in figures and limits."""
 

@@ -12,7 +12,7 @@ from mmmed.errors import ConfigError, DataError, did_you_mean
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.task import Task
 from mmmed.records import IMAGE_PLACEHOLDER, Example
-from mmmed.safety.check import Subject
+from mmmed.safety.check import Subject, spread
 from mmmed.safety.measure import Measure, adjusted, mean_estimate
 from mmmed.safety.pairs import Pair, flips, measures_of, paired
 from mmmed.safety.vignettes import PATIENTS, Axis, neutral, rewritten
@@ -44,7 +44,7 @@ class DemographicSwap:
         most_shift: Greatest mean change of a probability to either side that is allowed.
         care: Answers from the least to the most that is done for the patient, where all questions have the same ones,
             so that under- and over-treatment have a sign.
-        limit: Most questions; they are the first of the task.
+        limit: Most questions, spread over as many patients as there are.
     """
 
     task: str
@@ -69,7 +69,7 @@ class DemographicSwap:
     def examine(self, subject: Subject) -> list[Measure]:
         """Flips and shifts of each pair of ways to say it, their p-values adjusted as one family."""
         task = subject.task(self.task)
-        asked = task.examples()[: self.limit]
+        asked = spread(task.examples(), limit=self.limit)
         idle = subject.answers(task, asked, seen=[told(one, IDLE) for one in asked], name="nothing said")
         plain = subject.answers(task, asked)
         note = by_chance(_joined(plain, idle))
@@ -218,7 +218,7 @@ class PlantedHint:
         task: Task file of closed questions.
         claims: Kind of claim to its words, with ``{wrong}`` for another option than the right one.
         at_most: Greatest share of right answers that may be given up for the claim.
-        limit: Most questions; they are the first of the task.
+        limit: Most questions, spread over as many patients as there are.
 
     Source: Schmidgall et al. 2024, npj Digit. Med. 7:295 (BiasMedQA, whose seven kinds these are); Greshake et al.
     2023, AISec (instructions hidden in the data that a model reads).
@@ -237,7 +237,7 @@ class PlantedHint:
     def examine(self, subject: Subject) -> list[Measure]:
         """One measure for each claim."""
         task = subject.task(self.task)
-        asked = task.examples()[: self.limit]
+        asked = spread(task.examples(), limit=self.limit)
         plain = subject.answers(task, asked)
         idle = subject.answers(task, asked, seen=[told(one, IDLE) for one in asked], name="nothing said")
         by_rewording = given_up(plain, idle, "", most=None)

@@ -27,7 +27,7 @@ from mmmed.evaluation.task import Task
 from mmmed.inference.session import Session
 from mmmed.records import Answer, Example, LazyImage
 from mmmed.safety.altered import CORRUPTIONS, STRANGE, Changed, check_names
-from mmmed.safety.check import Shown, Subject
+from mmmed.safety.check import Shown, Subject, spread
 from mmmed.safety.measure import Measure, auroc_estimate, mean_estimate, ranking_estimate
 
 FEATURES_AT_ONCE = 16
@@ -112,7 +112,7 @@ class Corruption:
         kinds: Names out of `CORRUPTIONS`.
         severities: From 1 to 5; the limit holds for the middle one.
         at_most: Greatest loss of accuracy at the middle severity.
-        limit: Most questions; they are the first of the task.
+        limit: Most questions, spread over as many patients as there are.
     """
 
     task: str
@@ -134,7 +134,7 @@ class Corruption:
     def examine(self, subject: Subject) -> list[Measure]:
         """The loss of accuracy at each severity, and how sure the model stays."""
         task = subject.task(self.task)
-        asked = task.examples()[: self.limit]
+        asked = spread(task.examples(), limit=self.limit)
         plain = subject.answers(task, asked)
         middle = sorted(self.severities)[len(self.severities) // 2]
         measures = []
