@@ -28,18 +28,26 @@ class PreferenceLoss:
             model itself without its adapter, which needs no second copy, but all that learns has to be an adapter
             that began in this stage.
 
+        anchor: How much it counts that the better answer itself is likely, per token. Preferring a long answer to a
+            short one can be learned from its later tokens alone, and then it is never begun; 0 lets that be.
+
     Raises:
-        ConfigError: beta is no positive number; or there is no reference, and more than an adapter learns.
+        ConfigError: beta is no positive number, or anchor is below 0; or there is no reference, and more than an
+            adapter learns.
         DataError: An example has no rejected answer.
 
-    Source: Rafailov et al., Direct Preference Optimization (2023), equation 7.
+    Source: Rafailov et al., Direct Preference Optimization (2023), equation 7; with an anchor, Pang et al., Iterative
+    Reasoning Preference Optimization (2024), equation 1.
     """
 
-    def __init__(self, beta: float = 0.1, reference: str | None = None) -> None:
+    def __init__(self, beta: float = 0.1, reference: str | None = None, anchor: float = 0.0) -> None:
+        if anchor < 0:
+            raise ConfigError(f"preference loss: anchor is {anchor}; expected 0 or more")
         if beta <= 0:
             raise ConfigError(f"preference loss: beta is {beta}; expected a positive number, such as 0.1")
         self.beta = beta
         self.reference = reference
+        self.anchor = anchor
         self._frozen: VisionLanguageModel | None = None
         self._measures: dict[str, Tensor] = {}
 
@@ -52,7 +60,7 @@ class PreferenceLoss:
                 )
 
     def loss(self, model: VisionLanguageModel, batch: Batch) -> Tensor:
-        """Mean over the pairs of the negative log-probability that the better answer is preferred."""
+        """Mean over the pairs of the negative log-probability that the better answer is preferred, and the anchor."""
         batch.check_padded("the preference objective")
         rejected = batch.rejected
         if rejected is None:
@@ -60,11 +68,14 @@ class PreferenceLoss:
         # First, since a pass leaves its load-balancing loss behind, and that of the model is to be learned from.
         with torch.no_grad(), self._reference(model) as reference:
             before_B = answer_likelihood(reference, batch) - answer_likelihood(reference, rejected)
-        now_B = answer_likelihood(model, batch) - answer_likelihood(model, rejected)
-        margin_B = self.beta * (now_B - before_B)
+        better_B = answer_likelihood(model, batch)
+        margin_B = self.beta * (better_B - answer_likelihood(model, rejected) - before_B)
         found = margin_B.detach()
         self._measures = {"preferred": (found > 0).float().mean(), "margin": found.mean()}
-        return -functional.logsigmoid(margin_B).mean()
+        loss = -functional.logsigmoid(margin_B).mean()
+        if self.anchor:
+            loss = loss - self.anchor * (better_B / batch.supervised_BT[:, 1:].sum(1)).mean()
+        return loss
 
     def measures(self) -> dict[str, Tensor]:
         """Of the last batch: the share of pairs told apart rightly, and the mean margin between their rewards."""

@@ -86,6 +86,24 @@ def test_the_loss_is_the_formula(
     assert abs(expected - math.log(2)) > 1e-3
 
 
+def test_an_anchor_adds_what_a_token_of_the_better_answer_costs(
+    make_model: MakeModel, make_processor: MakeProcessor, pairs: list[Example]
+) -> None:
+    model = make_model(adapter={"kind": "lora", "r": 2}, initializer_range=0.2)
+    for name, one in model.named_parameters():
+        one.requires_grad_(is_adapter(name))
+    processor = make_processor(model)
+    batch = batch_of(processor, pairs)
+    costs = []
+    for example in pairs:
+        tokens = int(processor.training(example).supervised.sum())
+        costs.append(-float(by_hand(model, processor, example, example.reference)) / tokens)
+    plain, anchored = (float(PreferenceLoss(anchor=anchor).loss(model, batch).detach()) for anchor in (0.0, 0.5))
+    assert anchored - plain == pytest.approx(0.5 * sum(costs) / len(costs), abs=1e-4)
+    with pytest.raises(ConfigError, match="anchor is -1; expected 0 or more"):
+        PreferenceLoss(anchor=-1)
+
+
 @pytest.mark.parametrize("adapter", [LORA, {"kind": "dora", "r": 2}, {"kind": "ia3"}], ids=lambda one: one["kind"])
 def test_it_begins_at_log_2(
     make_model: MakeModel, make_processor: MakeProcessor, pairs: list[Example], adapter: dict[str, Any]
