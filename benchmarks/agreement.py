@@ -4,8 +4,8 @@
 
 The harness reads its own prompts of `medmcqa` and `pubmedqa`, made here from the raw files and not by mmmed's sources;
 mmmed reads its tasks. What both answered is kept after every few items, so that a run that was stopped goes on. It
-prints the share of items with the same answer, the largest difference of a log-likelihood, and each item answered
-otherwise with its margin; and keeps that in results/agreement.json.
+prints the share of items with the same answer, the largest difference of a log-likelihood, the items scored apart by
+more than 1e-4, and each item answered otherwise with its margin; and keeps that in results/agreement.json.
 """
 
 import json
@@ -29,6 +29,7 @@ from mmmed.inference.session import Session
 
 TASKS = Path(__file__).parents[1] / "configs" / "task"
 AT_ONCE = 20
+CLOSE = 1e-4
 
 
 def main() -> None:
@@ -96,21 +97,28 @@ def ask(session: Session, name: str, documents: dict[str, list[tuple[str, str]]]
 def compared(name: str, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What is the same, and every answer that is not, with how far apart its two likeliest options are."""
     other = [one for one in answers if best(one["ours"]) != best(one["theirs"])]
-    apart = max((abs(a - b) for one in answers for a, b in zip(one["ours"], one["theirs"], strict=True)), default=0.0)
+    apart = {one["id"]: difference(one) for one in answers}
     return {
         "task": name,
         "items": len(answers),
         "same_answer": 1 - len(other) / max(len(answers), 1),
-        "largest_difference": apart,
+        "largest_difference": max(apart.values(), default=0.0),
+        "largest_of_the_close": max((one for one in apart.values() if one <= CLOSE), default=0.0),
+        "scored_apart": [id for id, one in apart.items() if one > CLOSE],
         "answered_otherwise": [
             {
                 "id": one["id"],
                 "margin": sorted(one["theirs"])[-1] - sorted(one["theirs"])[-2],
-                "difference": max(abs(a - b) for a, b in zip(one["ours"], one["theirs"], strict=True)),
+                "difference": apart[one["id"]],
             }
             for one in other
         ],
     }
+
+
+def difference(one: dict[str, Any]) -> float:
+    """The largest between the two of one item."""
+    return max(abs(a - b) for a, b in zip(one["ours"], one["theirs"], strict=True))
 
 
 def best(values: Sequence[float]) -> int:
