@@ -169,9 +169,8 @@ def test_holm_multiplies_the_least_p_by_the_size_of_the_family_and_passes_over_n
 
 
 def test_holm_is_that_of_statsmodels() -> None:
-    ps = np.random.default_rng(0).uniform(size=(20, 9)) ** 3
-    for family in ps:
-        assert holm(family) == list(multipletests(family, method="holm")[1])
+    family = np.random.default_rng(0).uniform(size=60) ** 3
+    assert holm(family) == list(multipletests(family, method="holm")[1])
 
 
 @pytest.mark.parametrize(("n", "points"), [(500, 5.6), (1273, 3.5), (4183, 1.9), (251, 7.9)])
