@@ -5,11 +5,11 @@
 
 `speed` decodes, transforms and tokenises with the quickstart's model, with 0, 1 and 2 workers, and times the steps of
 its first and third stage, the first of them with features kept on disk, so that it is as hungry as it can be: then,
-pictures need not be decoded either; in its first epoch it encodes them. `million` prepares synthetic records, opens
-them in a process of its own, and reads the beginning and the end of an epoch. Rows are written to
-benchmarks/results/loading.json, those of other claims are left there. Ratios of processor time (of a step over loading,
-for an example) are those of a machine that does nothing else, whose workers share its cores evenly; by the clock, other
-load stops a step and its loading differently.
+pictures need not be decoded either; in its first epoch it encodes them. Steps are in bfloat16 where the processor has
+units for it, as the quickstart's are there. `million` prepares synthetic records, opens them in a process of its own,
+and reads the beginning and the end of an epoch. Rows are written to benchmarks/results/loading.json, those of other
+claims are left there. Ratios of processor time (of a step over loading, for an example) are those of a machine that does
+nothing else, whose workers share its cores evenly; by the clock, other load stops a step and its loading differently.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from measuring import Claim, Seconds, timed, write
+from measuring import Claim, Seconds, has_bfloat16, timed, write
 from PIL import Image
 
 from mmmed.data.collate import pad
@@ -121,12 +121,17 @@ def encoding(model: VisionLanguageModel, processor: Processor, examples: Sequenc
     """What the frozen encoder takes for an example."""
     assert isinstance(model.vision, FrozenFeatures)
     encoder, pixels = model.vision.encoder, torch.stack([processor.training(one).pixels[0] for one in examples])
-    with torch.no_grad():
+    with torch.no_grad(), precision():
         taken = [timed(lambda: encoder(pixels)) for _ in range(rounds + 1)][1:]
     return Seconds(
         statistics.median(one.wall for one in taken) / len(examples),
         statistics.median(one.processor for one in taken) / len(examples),
     )
+
+
+def precision() -> torch.autocast:
+    """What this processor trains fastest in."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16())
 
 
 def plus(first: Seconds, second: Seconds) -> Seconds:
@@ -221,7 +226,9 @@ def need(
     optimizer = torch.optim.AdamW([one for one in learning if one.requires_grad], lr=0.0, fused=True)
 
     def step() -> None:
-        objective.loss(model, batch).backward()
+        with precision():
+            loss = objective.loss(model, batch)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
