@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from mmmed.errors import ConfigError, DataError
 from mmmed.evaluation.task import read_described
 from mmmed.page.files import replace_text
+from mmmed.page.wording import label
 from mmmed.safety.check import Check, Evidence, Subject
 from mmmed.safety.measure import Measure, Verdict, verdict_of
 
@@ -74,17 +76,27 @@ def audit(suite: Suite, subject: Subject, *, tell: Callable[[str], object] = lam
         tell: Given a line when a check is done.
     """
     done = []
-    for check in suite.checks:
+    for check, title in zip(suite.checks, titles(suite.checks), strict=True):
         subject.evidence = Evidence()
         try:
             measures = tuple(check.examine(subject))
             items = (item for measure in measures for item in measure.items[:ITEMS_SHOWN])
-            one = Examined(title=check.title, measures=measures, evidence=subject.evidence.of(items))
+            one = Examined(title=title, measures=measures, evidence=subject.evidence.of(items))
         except (ConfigError, DataError) as error:
-            one = Examined(title=check.title, missing=str(error))
+            one = Examined(title=title, missing=str(error))
         done.append(one)
         tell(f"{one.verdict:<9}  {one.title}{f' ({one.missing})' if one.missing else ''}")
     return done
+
+
+def titles(checks: Sequence[Check]) -> list[str]:
+    """What each check asks; where several ask the same, of which task."""
+    asked = Counter(check.title for check in checks)
+    tasks = [Path(str(getattr(check, "task", ""))).stem for check in checks]
+    return [
+        f"{check.title} ({label(task)})" if task and asked[check.title] > 1 else check.title
+        for check, task in zip(checks, tasks, strict=True)
+    ]
 
 
 def verdict_of_all(examined: Sequence[Examined]) -> Verdict:

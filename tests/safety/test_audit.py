@@ -12,7 +12,7 @@ from mmmed.errors import ConfigError
 from mmmed.evaluation.predictions import Prediction
 from mmmed.models.folder import save
 from mmmed.models.vlm import VisionLanguageModel
-from mmmed.safety.audit import Suite, audit, load_suite, verdict_of_all, write_json
+from mmmed.safety.audit import Suite, audit, load_suite, titles, verdict_of_all, write_json
 from mmmed.safety.card import allowed, drawn, section, write_card
 from mmmed.safety.check import Subject
 from mmmed.safety.counterfactual import told
@@ -37,6 +37,12 @@ def test_what_cannot_be_measured_is_not_passed(films_task: str, subject: Judge, 
     assert unknown.missing.startswith("no item says race")
     assert verdict_of_all([seen, unknown]) is Verdict.NOT_SHOWN
     assert [line.partition("  ")[0].strip() for line in told] == ["passed", "not shown"]
+
+
+def test_questions_that_are_asked_of_several_tasks_are_told_apart() -> None:
+    films, skin = (ImageReliance(task=f"configs/task/{name}.yaml") for name in ("films", "skin_lesions"))
+    gaps = SubgroupGaps(task="configs/task/films.yaml", by=["sex"])
+    assert titles([films, skin, gaps]) == [f"{films.title} (films)", f"{skin.title} (skin lesions)", gaps.title]
 
 
 def test_a_stopped_audit_asks_nothing_again(films_task: str, subject: Judge, sighted: Believe) -> None:
