@@ -8,8 +8,9 @@ its first and third stage, the first of them with features kept on disk, so that
 pictures need not be decoded either; in its first epoch it encodes them. Steps are in bfloat16 where the processor has
 units for it, as the quickstart's are there. `million` prepares synthetic records, opens them in a process of its own,
 and reads the beginning and the end of an epoch. Rows are written to benchmarks/results/loading.json, those of other
-claims are left there. Ratios of processor time (of a step over loading, for an example) are those of a machine that does
-nothing else, whose workers share its cores evenly; by the clock, other load stops a step and its loading differently.
+claims are left there. Ratios of processor time (of a step over loading, for an example) are those of a machine that
+does nothing else, whose workers share its cores evenly; by the clock, other load stops a step and its loading
+differently.
 """
 
 import dataclasses
