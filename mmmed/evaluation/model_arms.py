@@ -48,6 +48,11 @@ class ModelArm:
         """Whether stages make the model."""
         return bool(self.stages)
 
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether it answers over the network."""
+        return self.checkpoint is not None and self.checkpoint.startswith(("http://", "https://"))
+
 
 def experiment_file(path: Path) -> Path:
     """An experiment file, or the `experiment.yaml` of a folder."""
@@ -111,6 +116,10 @@ def read_arms(content: object, *, place: str) -> dict[str, ModelArm]:
             raise ConfigError(f"{place}: arm {name!r}: strategy is {arm.strategy!r}; expected direct, chain_of_thought")
         if arm.precision not in ("float32", "bfloat16"):
             raise ConfigError(f"{place}: arm {name!r}: precision is {arm.precision!r}; expected float32, bfloat16")
+        if arm.precision != "float32" and arm.is_endpoint:
+            raise ConfigError(
+                f"{place}: arm {name!r}: precision is for models on this machine; an endpoint has its own"
+            )
         if arm.after is not None and (not arm.is_trained or arm.after not in arms or not arms[arm.after].is_trained):
             raise ConfigError(f"{place}: arm {name!r} follows {arm.after!r}; expected a trained arm above it")
         if lost := [stage for stage in arm.stages if not Path(stage).is_file()]:
@@ -161,7 +170,7 @@ def opened(arm: ModelArm, folder: Path | None) -> tuple[Answerer, str]:
     if folder is not None:
         return open_session(folder, precision=arm.precision), f"{digest(folder / 'model.safetensors')} {arm.precision}"
     assert arm.checkpoint is not None
-    if arm.checkpoint.startswith(("http://", "https://")):
+    if arm.is_endpoint:
         return Endpoint(url=arm.checkpoint, model=arm.model), f"{arm.checkpoint} {arm.model}"
     session = load(arm.checkpoint, chat=arm.chat, precision=arm.precision)
     return session, session.identity()

@@ -27,7 +27,6 @@ class PreferenceLoss:
         reference: Folder of the model that training starts from, which is kept frozen beside it. None takes the
             model itself without its adapter, which needs no second copy, but all that learns has to be an adapter
             that began in this stage.
-
         anchor: How much it counts that the better answer itself is likely, per token. Preferring a long answer to a
             short one can be learned from its later tokens alone, and then it is never begun; 0 lets that be.
 

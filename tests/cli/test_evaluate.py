@@ -113,6 +113,10 @@ def test_what_a_model_of_random_weights_reasons_is_unparsed(language: str, task:
     [
         (["--checkpoint", "http://127.0.0.1:9/v1"], "name the model to ask there"),
         (["--checkpoint", "http://127.0.0.1:9/v1", "--model", "m", "--chat"], "an endpoint always takes a chat"),
+        (
+            ["--checkpoint", "http://127.0.0.1:9/v1", "--model", "m", "--precision", "bfloat16"],
+            "an endpoint has its own",
+        ),
         (["--model", "m"], "names a model at an endpoint"),
         (["--shots", "12"], "11 examples to show before it; expected 12"),
         (["--strategy", "self_consistency"], "expected 2 samples or more and a temperature above 0"),

@@ -173,6 +173,11 @@ def test_stages_run_in_order_once_and_from_where_they_are_told(folder: Path) -> 
         ({"tasks": ["none.yaml"]}, "no file none.yaml"),
         ({"arms": {"majority": {"checkpoint": "a"}}, "against": "majority"}, "arm of every experiment"),
         ({"arms": {"a": {"stages": ["stage.yaml"], "after": "b"}}, "against": "a"}, "follows 'b'"),
+        ({"arms": {"a": {"checkpoint": "b", "precision": "int8"}}, "against": "a"}, "precision is 'int8'"),
+        (
+            {"arms": {"a": {"checkpoint": "http://b/v1", "precision": "bfloat16"}}, "against": "a"},
+            "an endpoint has its own",
+        ),
         ({"arms": {"a": {"stages": ["none.yaml"]}}, "against": "a"}, "no file none.yaml"),
     ],
 )

@@ -23,6 +23,7 @@ from argon2 import PasswordHasher
 from PIL import Image
 from sqlalchemy import Engine
 
+from mmmed.data import dicomweb
 from mmmed.errors import ImageError
 from mmmed.serving.accounts.accounts import Accounts
 from mmmed.serving.accounts.passwords import Passwords
@@ -34,6 +35,9 @@ from mmmed.serving.uploads.folder import Uploads
 from mmmed.serving.uploads.reader import Reader
 from mmmed.serving.web.seen import SeenLog
 from mmmed.serving.web.settings import TOKEN
+from tests.orthanc import PASSWORD as ARCHIVE_PASSWORD
+from tests.orthanc import USER as ARCHIVE_USER
+from tests.orthanc import running_orthanc
 
 PASSWORD = "seven green kettles"
 CHEAP = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
@@ -123,6 +127,15 @@ def postgres() -> Iterator[Callable[[], str]]:
 
 EACH = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 """Runs a test on both kinds of database."""
+
+
+@pytest.fixture
+def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of a real Orthanc's DICOMweb service, whose password stands in the environment."""
+    monkeypatch.setenv(dicomweb.USER, ARCHIVE_USER)
+    monkeypatch.setenv(dicomweb.PASSWORD, ARCHIVE_PASSWORD)
+    with running_orthanc() as url:
+        yield f"{url}/dicom-web"
 
 
 @pytest.fixture

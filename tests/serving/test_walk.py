@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from dicomweb_client.web import DICOMwebClient
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from mmmed.data import dicomweb
 from mmmed.serving.accounts.accounts import Accounts
 from mmmed.serving.database.engine import open_database
 from mmmed.serving.database.upgrade import upgrade
@@ -28,7 +27,6 @@ from mmmed.serving.hospital.header import kept_of
 from mmmed.serving.web.settings import Settings
 from tests.orthanc import PASSWORD as ARCHIVE_PASSWORD
 from tests.orthanc import USER as ARCHIVE_USER
-from tests.orthanc import running_orthanc
 
 from .conftest import CHEAP, CHROMIUM, PASSWORD, PEOPLE, wait_for
 from .hospital.conftest import film
@@ -92,14 +90,6 @@ class Walk:
         bad = [one for one in found if one["impact"] in ("serious", "critical")]
         assert not bad, [f"{one['id']}: {one['nodes'][0]['html']}" for one in bad]
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} is too wide"
-
-
-@pytest.fixture
-def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv(dicomweb.USER, ARCHIVE_USER)
-    monkeypatch.setenv(dicomweb.PASSWORD, ARCHIVE_PASSWORD)
-    with running_orthanc() as url:
-        yield f"{url}/dicom-web"
 
 
 def test_from_an_upload_to_a_signed_report_in_archive_and_record(

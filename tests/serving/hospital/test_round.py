@@ -1,6 +1,6 @@
 """The whole round with a real Orthanc: a film in the archive becomes a draft, is signed, and its report is there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
@@ -9,7 +9,6 @@ from dicomweb_client.web import DICOMwebClient
 from requests import Session as Requests
 
 from mmmed.cli.main import main
-from mmmed.data import dicomweb
 from mmmed.inference.session import Session
 from mmmed.serving.database.engine import open_database
 from mmmed.serving.desk.desk import Desk, Rules
@@ -19,7 +18,7 @@ from mmmed.serving.hospital.fhir import fhir_bundle
 from mmmed.serving.hospital.result import result_of
 from mmmed.serving.monitoring.record import read_log
 from mmmed.serving.monitoring.signed_log import SignedLog
-from tests.orthanc import PASSWORD, USER, running_orthanc
+from tests.orthanc import PASSWORD, USER
 
 from ..conftest import PEOPLE
 from ..desk.conftest import request
@@ -28,14 +27,6 @@ from .test_intake import write
 _, ANNA, _, _ = PEOPLE
 FILM = "2.25.31"
 SIGNED = "Small left pleural effusion."
-
-
-@pytest.fixture
-def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv(dicomweb.USER, USER)
-    monkeypatch.setenv(dicomweb.PASSWORD, PASSWORD)
-    with running_orthanc() as url:
-        yield f"{url}/dicom-web"
 
 
 @pytest.fixture
