@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 
 _FOUR_BITS: dict[str, Any] = {"requires_grad": False, "quant_type": "nf4", "compress_statistics": False}
 _BLOCK = 64
+
+# At every start it tells of kernels for processors with bfloat16, which the layers made here do not use.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def to_four_bits(decoder: Any) -> None:
