@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedTokenizerBase
 
 from mmmed.models.parts import ModelOfParts
+from mmmed.models.products import use_fastest_products
 from mmmed.models.text import TextEncoder
 from mmmed.models.vision import VisionEncoder
 from mmmed.transforms import ImageTransform
@@ -128,6 +129,7 @@ class ContrastiveModel(ModelOfParts):
             bias=bias,
         )
         self._settings = {"width": width, "pool": pool, "queries": queries, "scale": scale, "bias": bias}
+        use_fastest_products(self)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -23,6 +23,7 @@ from mmmed.models.language import LanguageModel
 from mmmed.models.order import PictureOrder, picture_places
 from mmmed.models.packing import NOTHING, Layout
 from mmmed.models.parts import ModelOfParts
+from mmmed.models.products import use_fastest_products
 from mmmed.models.projector import projected_tokens
 from mmmed.models.vision import VisionEncoder
 
@@ -159,6 +160,7 @@ class VisionLanguageModel(ModelOfParts):
         self._projected_tokens = self._count_projected_tokens()
         # Beside the text, an image only has a place in it.
         self.tokens_per_image = self._projected_tokens if self.cross_attention is None else 1
+        use_fastest_products(self)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

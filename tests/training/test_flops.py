@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmmed.data.collate import pack, pad
+from mmmed.models import products
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.training.devices import gpus, known_gpu, measured_rate, peak_of
@@ -20,6 +21,12 @@ from mmmed.training.stage import Stage
 MakeModel = Callable[..., VisionLanguageModel]
 adam = partial(torch.optim.AdamW, lr=1e-3)
 SIZES = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4}
+
+
+@pytest.fixture(autouse=True)
+def usual_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch counts its own products alone."""
+    monkeypatch.setattr(products, "is_faster", lambda: False)
 
 
 def counted(stage: Stage, batch: Any) -> tuple[int, int]:

@@ -95,7 +95,8 @@ def test_what_the_backward_pass_keeps_is_in_it(make_model: MakeModel, batch: Bat
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         AnswerLoss().loss(model, batch)
     memory = rehearse(model, AnswerLoss(), batch, precision="32-true")
-    assert sum(kept.values()) <= memory.activations + memory.logits <= 2 * sum(kept.values())
+    # Masks, a byte a token, are real in a rehearsal, and not counted.
+    assert 0.99 * sum(kept.values()) <= memory.activations + memory.logits <= 2 * sum(kept.values())
 
 
 def test_a_model_without_memory_is_rehearsed_as_one_with_it(make_model: MakeModel, batch: Batch) -> None:
