@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmmed.errors import ConfigError
+from mmmed.models.tree_attention import use_tree_attention
 from mmmed.models.weights import language_folder, resolve
 
 if TYPE_CHECKING:
@@ -57,16 +58,21 @@ def decoder(weights: str | None, config: dict[str, Any] | None, *, attention: st
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    model: Any
     if weights is not None:
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             language_folder(weights), dtype=torch.float32, attn_implementation=attention, local_files_only=True
         )
-    if config is None:
+    elif config is not None:
+        settings = dict(config)
+        model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            AutoConfig.for_model(settings.pop("model_type"), **settings), attn_implementation=attention
+        )
+    else:
         raise ConfigError("a language model needs `weights`, or `config` with a model_type for random weights")
-    settings = dict(config)
-    return AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-        AutoConfig.for_model(settings.pop("model_type"), **settings), attn_implementation=attention
-    )
+    if attention is None:
+        use_tree_attention(model)
+    return model
 
 
 def tokenizer_of(reference: str | None) -> PreTrainedTokenizerBase:

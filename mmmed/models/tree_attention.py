@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmmed.errors import ConfigError
+from mmmed.models.block_attention import block_attention, is_faster
 from mmmed.models.packing import Layout, dense_mask, sees
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 NAME = "mmmed_tree"
 """Of this attention among those of transformers."""
+LONG = 64
+"""Queries of a row from which on blocks are the faster attention."""
 
 
 @dataclass(slots=True)
@@ -62,17 +65,21 @@ def tree_arguments(model: Any, layout: Layout, *, dtype: torch.dtype) -> dict[st
     chosen = model.config._attn_implementation
     if chosen == "eager":
         mask = dense_mask(layout.ends_T)
-        additive = torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
-        return {"attention_mask": additive[None, None]}
+        return {"attention_mask": _added(mask, dtype)[None, None]}
     if not model._supports_attention_backend or chosen not in ("sdpa", NAME):
         raise ConfigError(
             f"{model.config.model_type} with attention {chosen!r} cannot read packed conversations; "
             "set attention: eager of the language model, or packing: null of the data"
         )
-    if chosen != NAME:
+    use_tree_attention(model)
+    return {"attention_mask": _prepared_mask(layout), "tree": tree_row(layout, dtype=dtype)}
+
+
+def use_tree_attention(model: Any) -> None:
+    """Put this attention into a model of transformers that has its `sdpa`."""
+    if model.config._attn_implementation == "sdpa" and model._supports_attention_backend:
         _register()
         model.set_attn_implementation(NAME)
-    return {"attention_mask": _prepared_mask(layout), "tree": tree_row(layout, dtype=dtype)}
 
 
 def check_read_as_tree(config: Any, arguments: Mapping[str, Any]) -> None:
@@ -140,15 +147,13 @@ def tree_attention(
     tree: TreeRow | None = None,
     **settings: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention of one layer, in the form that transformers asks for; without a `tree` it is its `sdpa`.
+    """Attention of one layer, in the form that transformers asks for; without a `tree` it is `plain_attention`.
 
     Returns:
         What is read (B, T, H, C), and no weights.
     """
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
     if tree is None:
-        return sdpa_attention_forward(
+        return plain_attention(
             module, query_BHTC, key_BHTC, value_BHTC, attention_mask, dropout=dropout, scaling=scaling, **settings
         )
     _check_plain(settings)
@@ -163,6 +168,36 @@ def tree_attention(
     return read.transpose(1, 2).contiguous(), None
 
 
+def plain_attention(
+    module: nn.Module,
+    query_BHTC: Tensor,
+    key_BHTC: Tensor,
+    value_BHTC: Tensor,
+    mask_B1TK: Tensor | None,
+    *,
+    dropout: float,
+    scaling: float | None,
+    **settings: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of padded rows: transformers' `sdpa`, or, where blocks are faster, row by row in blocks."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    odd = [*_odd(settings), *(name for name in ("is_causal", "output_attentions") if settings.get(name) is not None)]
+    long = query_BHTC.shape[2] >= LONG and (mask_B1TK is None or mask_B1TK.shape[:2] == (len(query_BHTC), 1))
+    if odd or not long or not _by_blocks(query_BHTC, dropout=dropout):
+        return sdpa_attention_forward(
+            module, query_BHTC, key_BHTC, value_BHTC, mask_B1TK, dropout=dropout, scaling=scaling, **settings
+        )
+    masks_BTK = _added(mask_B1TK[:, 0], torch.bfloat16) if mask_B1TK is not None else None
+    scale = scaling or query_BHTC.shape[-1] ** -0.5
+    read = []
+    for row in range(len(query_BHTC)):
+        query, key, value = (each[row : row + 1] for each in (query_BHTC, key_BHTC, value_BHTC))
+        mask = masks_BTK[row] if masks_BTK is not None else None
+        read.append(block_attention(query, key, value, mask, scaling=scale))
+    return torch.cat(read).transpose(1, 2).contiguous(), None
+
+
 def by_tree(
     query_BHTC: Tensor,
     key_BHTC: Tensor,
@@ -173,7 +208,7 @@ def by_tree(
     scaling: float | None = None,
 ) -> Tensor:
     """Read a row tree by tree: each trunk causally, then all that branches off it under a mask (B, H, T, C)."""
-    attend = _attend(dropout=dropout, scaling=scaling)
+    attend = _attend(query_BHTC, dropout=dropout, scaling=scaling)
     trees = tree.layout.trees
     # Split, not sliced: the gradient of a slice is a whole row of zeros around it.
     lengths = [end - begin for begin, _, end in trees]
@@ -181,23 +216,40 @@ def by_tree(
     read = []
     for (begin, trunk_end, _), mask, (query, key, value) in zip(trees, tree.rest_masks, rows, strict=True):
         if mask is None:
-            read.append(attend(query, key, value, is_causal=True))
+            read.append(attend(query, key, value))
             continue
         trunk = trunk_end - begin
         if trunk:
-            read.append(attend(query[:, :, :trunk], key[:, :, :trunk], value[:, :, :trunk], is_causal=True))
-        read.append(attend(query[:, :, trunk:], key, value, attn_mask=mask.to(query.dtype)))
+            read.append(attend(query[:, :, :trunk], key[:, :, :trunk], value[:, :, :trunk]))
+        read.append(attend(query[:, :, trunk:], key, value, mask))
     return torch.cat(read, dim=2)
 
 
-def _attend(*, dropout: float, scaling: float | None) -> Callable[..., Tensor]:
-    def attend(query: Tensor, key: Tensor, value: Tensor, **how: Any) -> Tensor:
+def _attend(query_BHTC: Tensor, *, dropout: float, scaling: float | None) -> Callable[..., Tensor]:
+    """Attention to the tokens before each, or by a mask; `query_BHTC` says what it is asked for."""
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         shared_heads = query.shape[1] != key.shape[1]
         return functional.scaled_dot_product_attention(
-            query, key, value, dropout_p=dropout, scale=scaling, enable_gqa=shared_heads, **how
+            query,
+            key,
+            value,
+            attn_mask=mask.to(query.dtype) if mask is not None else None,
+            is_causal=mask is None,
+            dropout_p=dropout,
+            scale=scaling,
+            enable_gqa=shared_heads,
         )
 
-    return attend
+    def attend_by_blocks(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        return block_attention(query, key, value, mask, scaling=scaling or query.shape[-1] ** -0.5)
+
+    return attend_by_blocks if _by_blocks(query_BHTC, dropout=dropout) else attend
+
+
+def _by_blocks(query_BHTC: Tensor, *, dropout: float) -> bool:
+    halved = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query_BHTC.dtype
+    return halved == torch.bfloat16 and query_BHTC.device.type == "cpu" and not dropout and is_faster()
 
 
 def _rest_mask(layout: Layout, number: int, *, dtype: torch.dtype) -> Tensor | None:
@@ -208,18 +260,28 @@ def _rest_mask(layout: Layout, number: int, *, dtype: torch.dtype) -> Tensor | N
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
 
 
+def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What a mask adds to the weights; least, but finite, so that a row that sees nothing stays a number."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
 def _prepared_mask(layout: Layout) -> Tensor:
     """What tells transformers that the mask is made already; it is read by nobody."""
     return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=layout.ends_T.device)
 
 
 def _check_plain(settings: Mapping[str, Any]) -> None:
-    odd = [name for name in ("softcap", "s_aux", "position_bias") if settings.get(name) is not None]
-    if odd:
+    if odd := _odd(settings):
         raise ConfigError(
             f"the language model's attention has {odd[0]}, which packed conversations cannot keep; "
             "set packing: null of the data"
         )
+
+
+def _odd(settings: Mapping[str, Any]) -> list[str]:
+    return [name for name in ("softcap", "s_aux", "position_bias") if settings.get(name) is not None]
 
 
 @cache

@@ -1,0 +1,129 @@
+"""Attention by blocks reads what attention reads, and has its gradients."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mmmed.models import tree_attention as trees
+from mmmed.models.block_attention import BLOCK, block_attention
+from mmmed.models.packing import Layout, dense_mask
+
+SCALING = 0.25
+Rows = tuple[Tensor, Tensor, Tensor]
+
+
+def rows(heads: int, groups: int, queries: int, keys: int) -> Rows:
+    torch.manual_seed(queries)
+    shapes = ((heads, queries), (groups, keys), (groups, keys))
+    query, key, value = (torch.randn(1, *shape, 16).bfloat16() for shape in shapes)
+    return query, key, value
+
+
+def mask_of(queries: int, keys: int, *, hidden: bool) -> Tensor:
+    """Each sees those before it; some of them are hidden, itself never."""
+    seen = torch.ones(queries, keys).tril(keys - queries).bool()
+    if hidden:
+        torch.manual_seed(0)
+        seen &= (torch.rand(queries, keys) < 0.6) | torch.eye(keys)[-queries:].bool()
+    return torch.zeros(queries, keys).masked_fill(~seen, -torch.inf)
+
+
+def learned(attend: object, given: Rows, dtype: torch.dtype) -> list[Tensor]:
+    inputs = [one.to(dtype).requires_grad_() for one in given]
+    read = attend(*inputs)  # type: ignore[operator]
+    torch.manual_seed(1)
+    found = torch.autograd.grad(read, inputs, torch.randn(read.shape).bfloat16().to(read.dtype))
+    return [read.detach().double(), *(one.double() for one in found)]
+
+
+def distances(found: list[Tensor], expected: list[Tensor]) -> list[float]:
+    # A single token has no gradient at its query and key, but what is rounded.
+    return [float((one - other).norm() / other.norm().clamp(min=1)) for one, other in zip(found, expected, strict=True)]
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2), (4, 1)])
+@pytest.mark.parametrize("queries", [1, 5, BLOCK, 2 * BLOCK + 3])
+@pytest.mark.parametrize("kind", ["causal", "behind a trunk", "hidden"])
+def test_it_is_attention(heads: tuple[int, int], queries: int, kind: str) -> None:
+    keys = queries + (40 if kind == "behind a trunk" else 0)
+    given = rows(*heads, queries, keys)
+    mask = mask_of(queries, keys, hidden=kind == "hidden")
+
+    def usual(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(
+            query, key, value, mask.to(query.dtype), scale=SCALING, enable_gqa=True
+        )
+
+    def blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return block_attention(query, key, value, None if kind == "causal" else mask, scaling=SCALING)
+
+    expected = learned(usual, given, torch.float64)
+    for attend in (blocks, usual):  # torch's own kernel is no nearer than that
+        assert max(distances(learned(attend, given, torch.bfloat16), expected)) < 0.01
+
+
+def test_under_autocast_it_is_the_same_to_the_bit() -> None:
+    given = rows(6, 2, 50, 50)
+    plain = learned(lambda *one: block_attention(*one, None, scaling=SCALING), given, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = learned(lambda *one: block_attention(*one, None, scaling=SCALING), given, torch.float32)
+    assert all(torch.equal(one, other) for one, other in zip(plain, cast, strict=True))
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_a_packed_row_takes_it_where_it_is_faster(monkeypatch: pytest.MonkeyPatch, faster: bool) -> None:
+    monkeypatch.setattr(trees, "is_faster", lambda: faster)
+    asked: list[int] = []
+
+    def noted(query: Tensor, *others: Tensor, scaling: float) -> Tensor:
+        asked.append(query.shape[2])
+        return block_attention(query, *others, scaling=scaling)
+
+    monkeypatch.setattr(trees, "block_attention", noted)
+    ends = torch.tensor([12] * 6 + [9] * 3 + [12] * 3 + [20] * 8)
+    layout = Layout(
+        positions_T=torch.cat([torch.arange(9), torch.arange(6, 9), torch.arange(8)]),
+        ends_T=ends,
+        before_T=torch.arange(20) - 1,
+        numbers_N=torch.zeros(0, dtype=torch.long),
+        trees=((0, 6, 12), (12, 20, 20)),
+        conversations=3,
+    )
+    row = trees.tree_row(layout, dtype=torch.bfloat16)
+    given = rows(6, 2, 20, 20)
+    read = trees.by_tree(*given, row)
+    assert asked == ([6, 6, 8] if faster else [])
+    mask = torch.zeros(20, 20).masked_fill(~dense_mask(ends), -torch.inf)
+    expected = functional.scaled_dot_product_attention(*(one.double() for one in given), mask.double(), enable_gqa=True)
+    assert (read.double() - expected).norm() < 0.008 * expected.norm()
+    assert trees.by_tree(*(one.float() for one in given), row).dtype == torch.float32
+    assert len(asked) == (3 if faster else 0)
+
+
+@pytest.mark.parametrize("mask", ["none", "of places", "padding in front"])
+@pytest.mark.parametrize("queries", [trees.LONG - 1, trees.LONG + 1])
+def test_padded_rows_take_it_where_they_are_long(monkeypatch: pytest.MonkeyPatch, mask: str, queries: int) -> None:
+    monkeypatch.setattr(trees, "is_faster", lambda: True)
+    asked: list[int] = []
+
+    def noted(query: Tensor, *others: Tensor, scaling: float) -> Tensor:
+        asked.append(query.shape[2])
+        return block_attention(query, *others, scaling=scaling)
+
+    monkeypatch.setattr(trees, "block_attention", noted)
+    keys = queries + (7 if mask == "of places" else 0)
+    query, key, value = (torch.cat([one, one.flip(2)]) for one in rows(6, 2, queries, keys))
+    seen = torch.ones(2, 1, queries, keys).tril(keys - queries).bool()
+    if mask != "none":
+        seen[1, :, :, :5] = False  # the first queries of a padded row then see nobody
+    module = torch.nn.Module()
+    module.num_key_value_groups = 3  # type: ignore[assignment]
+    given = None if mask == "none" else seen
+    read, _ = trees.tree_attention(module, query, key, value, given, scaling=SCALING)
+    assert asked == ([queries] * 2 if queries >= trees.LONG else [])
+    assert read.isfinite().all()
+    wide = [one.double() for one in (query, key, value)]
+    expected = functional.scaled_dot_product_attention(*wide, seen, scale=SCALING, enable_gqa=True).transpose(1, 2)
+    real = slice(5, None) if mask == "padding in front" else slice(None)
+    assert (read[:, real].double() - expected[:, real]).norm() < 0.008 * expected[:, real].norm()
