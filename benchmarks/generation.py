@@ -2,10 +2,9 @@
 
     python benchmarks/generation.py [tokens] [pairs]
 
-Both are given the same model in memory (SmolLM2-135M behind a ViT-B/16 and a
-projector of random weights), the
-same pictures and the same prompts, and write the same number of tokens, since no end of sequence is looked for. The
-peer gets the batch padded on the left, its pictures encoded with it.
+Both are given the same weights (SmolLM2-135M behind a ViT-B/16 and a projector of random weights), the same pictures
+and the same prompts, and write the same number of tokens, since no end of sequence is looked for. The peer gets the
+batch padded on the left, its pictures encoded with it.
 """
 
 import sys
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from measuring import Claim, in_turns, write
+from measuring import Claim, in_turns, stock, write
 from PIL import Image
 
 from mmmed.data.collate import pad
@@ -58,12 +57,19 @@ def main() -> None:
     tokens = int(sys.argv[1]) if len(sys.argv) > 1 else 64
     pairs = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     session = opened()
+    peer = stock(session.model)
     described = [ask(f"described {seed}", "Describe this picture.", seed) for seed in range(16)]
     asked = [ask(question, question, 0) for question in QUESTIONS]
     rows = [
-        compare(session, f"{tokens} tokens for 16 images", described, tokens=tokens, bar=1.3, pairs=pairs),
+        compare(session, peer, f"{tokens} tokens for 16 images", described, tokens=tokens, bar=1.3, pairs=pairs),
         compare(
-            session, f"{tokens} tokens for 8 questions about one image", asked, tokens=tokens, bar=2.0, pairs=pairs
+            session,
+            peer,
+            f"{tokens} tokens for 8 questions about one image",
+            asked,
+            tokens=tokens,
+            bar=2.0,
+            pairs=pairs,
         ),
     ]
     write("generation", rows)
@@ -86,7 +92,16 @@ def ask(name: str, question: str, seed: int) -> Example:
     return Example(id=name, patient=name, turns=turns, images=(Noise(seed),), source="benchmark")
 
 
-def compare(session: Session, claim: str, examples: Sequence[Example], *, tokens: int, bar: float, pairs: int) -> Claim:
+def compare(
+    session: Session,
+    peer: VisionLanguageModel,
+    claim: str,
+    examples: Sequence[Example],
+    *,
+    tokens: int,
+    bar: float,
+    pairs: int,
+) -> Claim:
     """One claim, on these questions."""
 
     def ours() -> list[str]:
@@ -95,7 +110,7 @@ def compare(session: Session, claim: str, examples: Sequence[Example], *, tokens
     def theirs() -> list[str]:
         inputs = [session.processor.question(example) for example in examples]
         batch = pad(inputs, image_id=session.processor.image_id, left=True)
-        ids = session.model.generate(batch, max_new_tokens=tokens)
+        ids = peer.generate(batch, max_new_tokens=tokens)
         texts = session.processor.prompt.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in texts]
 

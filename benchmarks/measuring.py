@@ -3,6 +3,7 @@
 Rows of all benchmarks have the same form (`Claim`), so that one plot shows them (`benchmarks/bench.py`).
 """
 
+import copy
 import json
 import os
 import platform
@@ -15,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from mmmed.models.products import OneDnnLinear
+from mmmed.models.tree_attention import NAME
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -34,6 +40,17 @@ def has_bfloat16() -> bool:
     """Whether the processor computes in bfloat16."""
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def stock(model: nn.Module) -> Any:
+    """A copy of a model whose layers are computed as torch and transformers compute them: what a peer gets."""
+    copied = copy.deepcopy(model)
+    for layer in copied.modules():
+        if isinstance(layer, PreTrainedModel) and layer.config._attn_implementation == NAME:
+            layer.set_attn_implementation("sdpa")
+        if isinstance(layer, OneDnnLinear):
+            object.__setattr__(layer, "__class__", nn.Linear)
+    return copied
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
     python benchmarks/option_scoring.py [items] [pairs] [folder of the data sets]
 
 It needs `pip install lm-eval` (in an environment of its own, for it is no dependency of mmmed). Both are given the same
-model in memory and the same texts; the harness takes the batch size of 1 and 8 that is faster here. In float32 they are
+weights and the same texts; the harness takes the batch size of 1 and 8 that is faster here. In float32 they are
 equal to 1e-4; in bfloat16, where the processor has units for it, how far they lie apart is told.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from measuring import Claim, has_bfloat16, in_turns, write
+from measuring import Claim, has_bfloat16, in_turns, stock, write
 
 from mmmed.data.sources.medmcqa import MedMcqa
 from mmmed.data.sources.pubmedqa import PubMedQa
@@ -26,6 +26,7 @@ from mmmed.inference.prompting import put
 from mmmed.inference.scoring import score_options
 from mmmed.inference.session import Session
 from mmmed.inference.shots import choose_shots
+from mmmed.models.vlm import VisionLanguageModel
 from mmmed.records import Example
 
 WEIGHTS = "smollm2-135m-instruct"
@@ -74,7 +75,8 @@ def compare(
 ) -> Claim:
     """One claim, on these questions."""
     requests = [request for example in examples for request in requests_of(session, example)]
-    peers = {size: harness(session, size) for size in (1, 8)}
+    theirs = stock(session.model)
+    peers = {size: harness(theirs, size) for size in (1, 8)}
 
     def ours() -> list[float]:
         found = score_options(session.model, session.processor, examples)
@@ -101,9 +103,9 @@ def compare(
     )
 
 
-def harness(session: Session, batch_size: int) -> HFLM:
-    """The harness around the very model of the session."""
-    language: Any = session.model.language
+def harness(model: VisionLanguageModel, batch_size: int) -> HFLM:
+    """The harness around a model."""
+    language: Any = model.language
     return HFLM(
         pretrained=language.model, tokenizer=language.tokenizer, backend="causal", batch_size=batch_size, device="cpu"
     )

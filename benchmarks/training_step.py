@@ -39,6 +39,7 @@ from mmmed.models.encoders.transformers import TransformersEncoder
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load, save
 from mmmed.models.language import CausalLanguageModel
+from mmmed.models.products import use_fastest_products
 from mmmed.models.projector import MLPProjector
 from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
@@ -251,12 +252,15 @@ def rate_row(folder: Path, precision: str, pairs: int) -> Claim:
     our.run()
     cost = step_cost(our.model)
     assert cost is not None
+    square = nn.Linear(SIDE, SIDE, bias=False, dtype=getattr(torch, precision))
+    use_fastest_products(square)
     matrix = torch.randn(SIDE, SIDE, dtype=getattr(torch, precision))
     products = round(cost.of(batches.packed).total / (2 * SIDE**3))
 
+    @torch.inference_mode()
     def multiply() -> None:
         for _ in range(products):
-            torch.mm(matrix, matrix)
+            square(matrix)
 
     multiply()
     return in_turns(
