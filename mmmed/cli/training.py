@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -105,8 +106,9 @@ def main(arguments: list[str]) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # Frozen parts are in evaluation mode on purpose.
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
+    cli: TrainingCLI | None = None
     try:
-        TrainingCLI(
+        cli = TrainingCLI(
             Stage,
             MedicalData,
             subclass_mode_model=True,
@@ -124,9 +126,13 @@ def main(arguments: list[str]) -> None:
     finally:
         import wandb  # here, because every other command would wait for it
 
-        # A process that trains again, as an experiment does, would otherwise go on in the same run.
+        # A process that trains again, as an experiment does, would otherwise go on in the same run; and the parser,
+        # which lives as long as the process, would keep every model.
         if wandb.run is not None:
             wandb.finish()
+        if cli is not None:
+            vars(cli).clear()
+        gc.collect()
 
 
 def best_precision() -> str:

@@ -1,6 +1,7 @@
 """`mmmed fit` from a configuration to a model: it resumes exactly, and says in one line what it cannot do."""
 
 import copy
+import gc
 import json
 import os
 import random
@@ -14,9 +15,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning import Trainer
 from safetensors.torch import load_file
 
 from mmmed.cli.main import main
+from mmmed.models.vlm import VisionLanguageModel
+from mmmed.training.stage import Stage
 
 ROOT = Path(__file__).parents[2]
 FAULTS = '''
@@ -241,6 +245,17 @@ def test_a_run_leaves_model_configuration_logs_and_quarantine_in_its_folder(
     provenance = json.loads((uninterrupted / "model" / "model.json").read_text())["provenance"]
     assert provenance["data"]["examples"]["train"]["phantom"] > 0
     assert "train/loss" in (uninterrupted / "logs" / "metrics.csv").read_text()
+
+
+def test_a_process_that_trains_again_keeps_no_model(config: Config, tmp_path: Path) -> None:
+    before = len(models_alive())
+    assert main(["fit", "--config", as_run(config, tmp_path / "run")]) == 0
+    assert len(models_alive()) == before
+
+
+def models_alive() -> list[Any]:
+    gc.collect()
+    return [one for one in gc.get_objects() if type(one) in (Stage, VisionLanguageModel, Trainer)]
 
 
 def test_validate_and_test_run_on_their_splits(
