@@ -18,7 +18,7 @@ from measuring import RESULTS, read
 
 HERE = Path(__file__).parent
 PLOT = HERE.parent / "docs" / "performance.svg"
-SPEED = ("training_step", "option_scoring", "generation", "loading", "leakage", "phantom_rendering")
+SPEED = ("training_step", "layers", "option_scoring", "generation", "loading", "leakage", "phantom_rendering")
 """Names of the results that are drawn."""
 
 NEEDS = {"option_scoring": "lm_eval"}
@@ -29,6 +29,7 @@ def commands(pairs: int, shared: str) -> dict[str, list[list[str]]]:
     """What to run for each name."""
     return {
         "training_step": [["align,instruct,rate,memory", "float32,autocast", str(pairs)]],
+        "layers": [[str(pairs)]],
         "option_scoring": [["16", str(pairs), shared]],
         "generation": [["64", str(pairs)]],
         "loading": [["speed", shared, str(pairs)], ["million", "1000000" if pairs > 1 else "20000"]],

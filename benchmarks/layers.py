@@ -1,0 +1,125 @@
+"""Layers of a language model on a CPU against torch's own: products in float32, attention in bfloat16.
+
+    python benchmarks/layers.py [pairs]
+
+Shapes are those of SmolLM2-135M. Both are run forward and backward, held against float64 first, and timed in turns.
+Rows are made on processors that they are used on (`models/products.py`, `models/block_attention.py`).
+"""
+
+import sys
+from collections.abc import Callable
+
+import torch
+from measuring import Claim, in_turns, timed, write
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmmed.models import block_attention as blocks
+from mmmed.models import products
+
+AT_LEAST = 1.0
+"""Seconds of a run, in which a layer is repeated so often."""
+HEADS, GROUPS, WIDTH = 9, 3, 64
+FARTHEST = {torch.float32: 1e-5, torch.bfloat16: 0.01}
+"""From float64, relative, of the output and each gradient."""
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def main() -> None:
+    """Print and keep a row for each claim."""
+    pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    if products.is_faster():
+        write("layers", [product_row(rows, pairs) for rows in (16, 256, 2048)])
+    if blocks.is_faster():
+        write("layers", [attention_row(tokens, pairs) for tokens in (150, 290, 600, 1000)])
+
+
+def product_row(rows: int, pairs: int) -> Claim:
+    """A linear layer."""
+    torch.manual_seed(0)
+    usual = nn.Linear(576, 1536, bias=False)
+    fast = nn.Linear(576, 1536, bias=False)
+    fast.load_state_dict(usual.state_dict())
+    products.use_fastest_products(fast)
+    given = torch.randn(rows, 576, requires_grad=True)
+    learns = [given, usual.weight], [given, fast.weight]
+    return row(
+        f"linear layer of 576 x 1536, {rows} rows, float32",
+        "torch's own (MKL)",
+        theirs=lambda: [usual(given), *learns[0]],
+        ours=lambda: [fast(given), *learns[1]],
+        exact=lambda: exact(lambda one, weight: one @ weight.t(), [given, usual.weight]),
+        pairs=pairs,
+    )
+
+
+def attention_row(tokens: int, pairs: int) -> Claim:
+    """Attention of a document."""
+    torch.manual_seed(0)
+    shapes = [(HEADS, tokens), (GROUPS, tokens), (GROUPS, tokens)]
+    given = [torch.randn(1, *shape, WIDTH).bfloat16().requires_grad_() for shape in shapes]
+
+    def usual(*one: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(*one, is_causal=True, enable_gqa=True)
+
+    return row(
+        f"attention of {tokens} tokens, bfloat16",
+        "torch's fused kernel",
+        theirs=lambda: [usual(*given), *given],
+        ours=lambda: [blocks.block_attention(*given, None, scaling=WIDTH**-0.5), *given],
+        exact=lambda: exact(usual, given),
+        pairs=pairs,
+    )
+
+
+def row(
+    claim: str,
+    peer: str,
+    *,
+    theirs: Callable[[], list[Tensor]],
+    ours: Callable[[], list[Tensor]],
+    exact: Callable[[], list[Tensor]],
+    pairs: int,
+) -> Claim:
+    """Time one against the other, once neither is far from float64; each gives its output and what learns."""
+    expected = exact()
+    apart = {name: farthest(learned(run), expected) for name, run in (("theirs", theirs), ("ours", ours))}
+    if max(apart.values()) > FARTHEST[theirs()[0].dtype]:
+        raise SystemExit(f"{claim}: {apart} from float64; nothing is timed")
+
+    repeats = round(AT_LEAST / min(timed(lambda: learned(theirs)).wall for _ in range(3))) + 1
+
+    def repeated(run: Callable[[], list[Tensor]]) -> Callable[[], object]:
+        return lambda: [learned(run) and None for _ in range(repeats)]
+
+    return in_turns(
+        f"{claim}, forward and backward",
+        peer=peer,
+        theirs=repeated(theirs),
+        ours=repeated(ours),
+        equal=apart["ours"],
+        bar=None,
+        pairs=pairs,
+        more={"from_float64_theirs": apart["theirs"]},
+    )
+
+
+def learned(run: Callable[[], list[Tensor]]) -> list[Tensor]:
+    """Output and gradients."""
+    output, *learns = run()
+    return [output.detach(), *torch.autograd.grad(output, learns, torch.ones_like(output))]
+
+
+def exact(compute: Callable[..., Tensor], given: list[Tensor]) -> list[Tensor]:
+    """The same in float64."""
+    wide = [one.detach().double().requires_grad_() for one in given]
+    return learned(lambda: [compute(*wide), *wide])
+
+
+def farthest(found: list[Tensor], expected: list[Tensor]) -> float:
+    """The largest relative distance."""
+    return max(float((one - other).norm() / other.norm()) for one, other in zip(found, expected, strict=True))
+
+
+if __name__ == "__main__":
+    main()
