@@ -244,6 +244,7 @@ def test_a_checkpoint_in_pieces_holds_what_one_file_does(config: Config, tmp_pat
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("strategy", "ranks"), [("ddp", 1), ("fsdp", 1), ("fsdp", 4)])
 def test_a_checkpoint_of_two_ranks_opens_on_one_and_on_four(
@@ -269,13 +270,16 @@ def test_a_checkpoint_of_two_ranks_opens_on_one_and_on_four(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_runs_killed_at_random_moments_end_as_an_uninterrupted_one(
     config: Config, tmp_path: Path, strategy: str
 ) -> None:
     language = config["model"]["init_args"]["model"]["init_args"]["language"]
     language["init_args"]["config"]["attention_dropout"] = 0.2  # so that the random state matters too
-    config["data"]["init_args"]["workers"] = 2
+    asked = config["data"]["init_args"]
+    del asked["batch_size"], asked["most_turns"]
+    asked |= {"workers": 2, "packing": "tree", "batch_tokens": 256}
     whole = tmp_path / "whole"
     trained(given(config, whole, ranks=2, strategy=strategy), ranks=2)
     expected = [diary(whole, rank) for rank in range(2)]
