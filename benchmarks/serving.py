@@ -43,7 +43,7 @@ from mmmed.serving.web.application import make_application
 from mmmed.serving.web.seen import SeenLog
 from mmmed.serving.web.settings import Settings
 
-QUESTIONS = ("Check this film for each finding.", "List the findings on this film.", "Is there a pleural effusion?")
+QUESTIONS = ("List the findings on this film.", "Is there a pleural effusion?", "Which findings are present?")
 
 
 class Answered(NamedTuple):
@@ -71,8 +71,8 @@ def main() -> None:
         taken = [(timed(lambda: ask("together", together)), timed(lambda: ask("alone", alone)))]
         memory = peak_memory()
         different = sum(one.text != other.text for one, other in zip(told["together"], told["alone"], strict=False))
-        written = statistics.median_low(one.tokens for one in told["together"])
-        print(f"{different} of {few} answers differ; {written} tokens are written (median)", flush=True)
+        written = round(statistics.mean(one.tokens for one in told["together"]))
+        print(f"{different} of {few} answers differ; {written} tokens are written (mean)", flush=True)
         if different:
             raise SystemExit("the two write different answers; nothing is told")
         more: dict[str, Any] = {
@@ -89,7 +89,7 @@ def main() -> None:
     wall = [(other.wall / few) / (own.wall / chats) for own, other in taken]
     processor = [(other.processor / few) / (own.processor / chats) for own, other in taken]
     row = Claim(
-        claim=f"{chats} chats at once, {written} tokens written in each",
+        claim=f"{chats} chats at once, {written} tokens written on average",
         peer="one after the other",
         ratio=round(statistics.median(wall), 2),
         low=round(min(wall), 2),

@@ -90,13 +90,14 @@ class VocabularyLoss:
             DataError: Every answer has the same words, so that there is nothing to learn.
         """
         tokenizer = processor.prompt.tokenizer
-        # The same is asked and answered of many films.
+        # The same is answered of many films, whatever was asked.
         known: dict[tuple[Turn, ...], set[int]] = {}
         documents = []
         for example in _evenly(examples, self.most):
-            if example.turns not in known:
-                known[example.turns] = set(processor.supervised_ids(example))
-            documents.append(known[example.turns])
+            answers = tuple(turn for turn in example.turns if turn.speaker == "assistant")
+            if answers not in known:
+                known[answers] = set(processor.supervised_ids(example))
+            documents.append(known[answers])
         counts = Counter(token for document in documents for token in document)
         lettered = {token for token in counts if any(map(str.isalpha, tokenizer.decode([token])))}
         telling = sorted(lettered - set(tokenizer.all_special_ids) - {t for t in counts if counts[t] == len(documents)})
