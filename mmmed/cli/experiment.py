@@ -25,7 +25,7 @@ def experiment_run(experiment: str, output: str | None = None, processes: int = 
     """
     command = f"mmmed experiment run {experiment}{f' --output {output}' if output else ''}"
     if (kind := kind_of(Path(experiment))) is not None:
-        _run_other(kind, experiment, output, command=command)
+        _run_other(kind, experiment, output, processes=processes, command=command)
         return
     described = read_experiment(Path(experiment))
     outcome = run(described, Path(output or f"outputs/{described.name}"), fit=train, processes=processes)
@@ -76,9 +76,11 @@ def experiment_rate(output: str, forms: str) -> None:
     print("\n".join(lines_of_ratings(read_ratings(Path(output) / "rating", files))))
 
 
-def _run_other(kind: str, experiment: str, output: str | None, *, command: str) -> None:
+def _run_other(kind: str, experiment: str, output: str | None, *, processes: int, command: str) -> None:
     """Run an experiment whose arms are models of their own."""
     file = experiment_file(Path(experiment))
+    if processes != 1 and kind != "models":
+        raise ConfigError(f"an experiment of kind {kind} is answered by one process; leave --processes out")
     if kind == "writing":
         from mmmed.evaluation.writing.experiment import read_writing, run_writing
         from mmmed.evaluation.writing.page import publish_writing, summary_of_writing
@@ -92,7 +94,7 @@ def _run_other(kind: str, experiment: str, output: str | None, *, command: str) 
         from mmmed.evaluation.models_page import publish_models, summary_of_models
 
         models = read_models(file)
-        outcome = run_models(models, Path(output or f"outputs/{models.name}"), fit=train)
+        outcome = run_models(models, Path(output or f"outputs/{models.name}"), fit=train, processes=processes)
         page = publish_models(models, outcome, command=command)
         print("\n".join(summary_of_models(outcome, page)))
     elif kind == "bias":

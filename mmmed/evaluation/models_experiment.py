@@ -14,6 +14,7 @@ from mmmed.data.leakage.findings import Finding
 from mmmed.data.leakage.texts import BenchmarkIndex
 from mmmed.errors import ConfigError
 from mmmed.evaluation.answers import ask
+from mmmed.evaluation.blocks import WHOLE, Share
 from mmmed.evaluation.compare import Row, compare_runs
 from mmmed.evaluation.contamination import listed_sources, met_in, training_sources
 from mmmed.evaluation.experiment import tasks_by_name
@@ -22,6 +23,7 @@ from mmmed.evaluation.majority import majority
 from mmmed.evaluation.model_arms import ModelArm, opened, read_arms, read_keys, train
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.results import adjust, write_results
+from mmmed.evaluation.sharing import in_processes
 from mmmed.evaluation.task import Task
 from mmmed.evaluation.trained import Fit
 from mmmed.page.files import replace_text
@@ -117,21 +119,19 @@ def read_models(path: Path) -> ModelsExperiment:
     )
 
 
-def run_models(experiment: ModelsExperiment, output: Path, *, fit: Fit) -> ModelsOutcome:
+def run_models(experiment: ModelsExperiment, output: Path, *, fit: Fit, processes: int = 1) -> ModelsOutcome:
     """Train, ask and compare; everything lands in `output`, and what is there is not made again.
 
     Args:
         experiment: What to run.
         output: Folder of the results.
         fit: Runs one training configuration, given the command line of `mmmed fit`.
+        processes: How many answer together, once all is trained.
 
     Raises:
         ConfigError: A limit is of no task, or a folder holds the training of other configurations.
     """
-    tasks = tasks_by_name(experiment.tasks)
-    if unknown := sorted(set(experiment.limits) - set(tasks)):
-        raise ConfigError(f"limits names {unknown[0]!r}; the tasks are {', '.join(tasks)}")
-    tasks = {name: replace(task, limit=experiment.limits.get(name, task.limit)) for name, task in tasks.items()}
+    tasks = _limited_tasks(experiment)
     contamination = _contamination(experiment, tasks)
     trained = {
         (name, seed): _trained(experiment, name, seed, output, fit=fit)
@@ -139,15 +139,9 @@ def run_models(experiment: ModelsExperiment, output: Path, *, fit: Fit) -> Model
         for name, arm in experiment.arms.items()
         if arm.is_trained
     }
-    runs: dict[str, list[dict[str, list[Prediction]]]] = {name: [{} for _ in experiment.seeds] for name in tasks}
-    for place, seed in enumerate(experiment.seeds):
-        for name, arm in experiment.arms.items():
-            answerer, identity = opened(arm, trained.get((name, seed)))
-            for task in tasks.values():
-                asked = replace(task, shots=arm.shots, seed=seed if arm.shots else task.seed)
-                kept = output / "predictions" / name
-                said = ask(asked, {MAIN: answerer}, identities={MAIN: identity}, baselines=(), output=kept)
-                runs[task.name][place][name] = [replace(one, arm=name) for one in said.by_arm[MAIN]]
+    if processes > 1:
+        in_processes(_answer_all, experiment, trained, output, processes=processes)
+    runs = _answer_all(experiment, trained, output, WHOLE)
     for name, task in tasks.items():
         training = task.training_answers()
         for run in runs[name]:
@@ -163,6 +157,31 @@ def run_models(experiment: ModelsExperiment, output: Path, *, fit: Fit) -> Model
     )
     replace_text(output / "texts.json", json.dumps(texts_of(outcome), indent=1) + "\n")
     return outcome
+
+
+def _limited_tasks(experiment: ModelsExperiment) -> dict[str, Task]:
+    tasks = tasks_by_name(experiment.tasks)
+    if unknown := sorted(set(experiment.limits) - set(tasks)):
+        raise ConfigError(f"limits names {unknown[0]!r}; the tasks are {', '.join(tasks)}")
+    return {name: replace(task, limit=experiment.limits.get(name, task.limit)) for name, task in tasks.items()}
+
+
+def _answer_all(
+    experiment: ModelsExperiment, trained: Mapping[tuple[str, int], Path], output: Path, share: Share
+) -> dict[str, list[dict[str, list[Prediction]]]]:
+    """Of each task and seed, every arm's answers, or a share of them."""
+    tasks = _limited_tasks(experiment)
+    runs: dict[str, list[dict[str, list[Prediction]]]] = {name: [{} for _ in experiment.seeds] for name in tasks}
+    for place, seed in enumerate(experiment.seeds):
+        for name, arm in experiment.arms.items():
+            answerer, identity = opened(arm, trained.get((name, seed)))
+            for task in tasks.values():
+                asked = replace(task, shots=arm.shots, seed=seed if arm.shots else task.seed)
+                folder, identities = output / "predictions" / name, {MAIN: identity}
+                said = ask(asked, {MAIN: answerer}, identities=identities, baselines=(), output=folder, share=share)
+                if share == WHOLE:
+                    runs[task.name][place][name] = [replace(one, arm=name) for one in said.by_arm[MAIN]]
+    return runs
 
 
 def compare_models(
