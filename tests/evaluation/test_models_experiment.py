@@ -1,7 +1,7 @@
 """Models of their own are trained for each seed, asked the same questions, and held against one of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 
 from mmmed.errors import ConfigError
 from mmmed.evaluation import models_experiment as module
+from mmmed.evaluation.blocks import Share
 from mmmed.evaluation.model_arms import ModelArm, kind_of, read_arms, train
 from mmmed.evaluation.models_experiment import read_models, run_models
 from mmmed.evaluation.models_page import publish_models, summary_of_models
@@ -138,6 +139,31 @@ def test_arms_are_trained_for_each_seed_and_held_against_the_general_one(
     page = publish_models(described, outcome, command="mmmed experiment run x").read_text("utf-8")
     assert "src=" not in page and "+10.0" in page
     assert any("tuned 100.0 %" in line for line in summary_of_models(outcome, folder))
+
+
+def test_answers_of_several_processes_are_put_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[Share, int] = {}
+
+    def in_turn(work: Callable[..., object], *arguments: Any, processes: int) -> None:
+        for number in range(processes):
+            guessers.clear()
+            work(*arguments, Share(number, processes))
+            asked[Share(number, processes)] = sum(one.asked for one in guessers)
+
+    guessers: list[Guesser] = []
+
+    def opened(arm: ModelArm, trained: Path | None) -> tuple[Guesser, str]:
+        guessers.append(Guesser(knows=trained is not None))
+        return guessers[-1], f"{arm.checkpoint} {trained}"
+
+    monkeypatch.setattr(module, "opened", opened)
+    monkeypatch.setattr(module, "in_processes", in_turn)
+    described = read_models(folder / "experiment.yaml")
+    run_models(described, folder / "alone", fit=fit)
+    run_models(described, folder / "shared", fit=fit, processes=2)
+    assert sum(asked.values()) == 12 * (1 + 2 + 2), "nothing is asked twice"
+    results = [(folder / name / "results.json").read_bytes() for name in ("alone", "shared")]
+    assert results[0] == results[1]
 
 
 def test_a_shared_stretch_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
