@@ -297,9 +297,9 @@ def test_runs_killed_at_random_moments_end_as_an_uninterrupted_one(
         checkpoint = folder / "checkpoints" / "last.ckpt"
         trained([*arguments, *(["--ckpt_path", str(checkpoint)] if checkpoint.exists() else [])], ranks=2)
         for rank in range(2):
-            seen = diary(folder, rank)
+            # Killed between the last checkpoint and the model, a run has no step left.
+            seen = diary(folder, rank) if (folder / f"diary.{rank}").exists() else []
             assert seen == expected[rank][len(expected[rank]) - len(seen) :], told
-            assert seen, told
         resumed = weights(folder)
         assert all(torch.equal(tensor, resumed[name]) for name, tensor in end.items()), told
 
