@@ -14,7 +14,16 @@ from safetensors.torch import save_file
 
 from mmmed.cli.weights import list_weights, pull, where
 from mmmed.errors import CheckpointError, ConfigError, OutputError, WeightsError
-from mmmed.models.weights import catalogue, is_cached, language_folder, parse, read_state, resolve, vision_state
+from mmmed.models.weights import (
+    catalogue,
+    convert,
+    is_cached,
+    language_folder,
+    parse,
+    read_state,
+    resolve,
+    vision_state,
+)
 from mmmed.models.weights.catalogue import CatalogueEntry
 from mmmed.models.weights.convert import ordered_state
 
@@ -284,6 +293,20 @@ def test_tensors_are_renamed_by_order_only_if_all_shapes_fit(tmp_path: Path) -> 
     torch.save(foreign, tmp_path / "foreign.pth")
     with pytest.raises(CheckpointError, match="121 tensors"):
         ordered_state(tmp_path / "foreign.pth", "resnet18")
+
+
+def test_what_is_drawn_next_does_not_depend_on_a_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unpack(gguf: Path, folder: Path) -> None:
+        torch.rand(3)
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(gguf.read_bytes())
+
+    monkeypatch.setenv("MMMED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(convert, "unpack_gguf", unpack)
+    (tmp_path / "tiny.gguf").write_bytes(b"weights")
+    before = torch.get_rng_state()
+    assert (language_folder(str(tmp_path / "tiny.gguf")) / "model.safetensors").read_bytes() == b"weights"
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.network

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -133,13 +134,18 @@ def _unpacked_gguf(gguf: Path) -> Path:
             report(f"unpacking {gguf.name}, once; this takes some seconds")
             began = time.monotonic()
             shutil.rmtree(target, ignore_errors=True)
-            with scratch(folder) as temporary:
+            with scratch(folder) as temporary, _same_draws():
                 made = temporary / "language"
                 unpack_gguf(gguf, made)
                 _write_manifest(made, made_from=gguf)
                 made.replace(target)
             report(f"unpacked {gguf.name}, {time.monotonic() - began:.1f} s")
     return target
+
+
+def _same_draws() -> AbstractContextManager[None]:
+    """A conversion draws numbers in vain; what is trained after it must not depend on whether it was done before."""
+    return torch.random.fork_rng(devices=[])
 
 
 def _write_manifest(folder: Path, *, made_from: Path) -> None:
@@ -170,7 +176,7 @@ def _converted_vision(path: Path, entry: CatalogueEntry) -> State:
         target = folder / "vision"
         if not _is_whole(target):
             shutil.rmtree(target, ignore_errors=True)
-            with scratch(folder) as temporary:
+            with scratch(folder) as temporary, _same_draws():
                 made = temporary / "vision"
                 made.mkdir()
                 state = dinov2_state(path) if path.suffix == ".onnx" else ordered_state(path, str(entry.architecture))
