@@ -183,15 +183,16 @@ def plain_attention(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     odd = [*_odd(settings), *(name for name in ("is_causal", "output_attentions") if settings.get(name) is not None)]
-    long = query_BHTC.shape[2] >= LONG and (mask_B1TK is None or mask_B1TK.shape[:2] == (len(query_BHTC), 1))
-    if odd or not long or not _by_blocks(query_BHTC, dropout=dropout):
+    rows, _, tokens, _ = query_BHTC.shape
+    fits = mask_B1TK.shape[:2] == (rows, 1) if mask_B1TK is not None else key_BHTC.shape[2] == tokens
+    if odd or not fits or tokens < LONG or not _by_blocks(query_BHTC, dropout=dropout):
         return sdpa_attention_forward(
             module, query_BHTC, key_BHTC, value_BHTC, mask_B1TK, dropout=dropout, scaling=scaling, **settings
         )
     masks_BTK = _added(mask_B1TK[:, 0], torch.bfloat16) if mask_B1TK is not None else None
     scale = scaling or query_BHTC.shape[-1] ** -0.5
     read = []
-    for row in range(len(query_BHTC)):
+    for row in range(rows):
         query, key, value = (each[row : row + 1] for each in (query_BHTC, key_BHTC, value_BHTC))
         mask = masks_BTK[row] if masks_BTK is not None else None
         read.append(block_attention(query, key, value, mask, scaling=scale))
