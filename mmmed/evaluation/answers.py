@@ -1,9 +1,9 @@
 """Every arm's answers to a task, each asked for once."""
 
+import contextlib
 import hashlib
 import itertools
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,10 +81,12 @@ def ask(
     whole = questions_of(task, asked, found=found)
     answers = Answers({}, {})
     turn = itertools.count()
+    used: list[Path] = []
     for arm, answerer, identity, questions in _asked_arms(task, whole, answerers, identities, baselines):
         blocks = blocks_of(questions, identity=identity, folder=folder / "blocks")
         made_of = _hash(str(task.version), *(block.file.stem for block in blocks))
         path = folder / f"{arm}.{made_of}.jsonl"
+        used += [block.file for block in blocks]
         if not path.is_file():
             with tqdm(total=len(asked), desc=f"{task.name}: {arm}", unit="question") as progress:
                 answer_blocks(answerer, blocks, turn=turn, share=share, advance=progress.update)
@@ -96,8 +98,11 @@ def ask(
     if share != WHOLE:
         return answers
     _answer_without_model(task, asked, answers, answerers[MAIN], baselines, reader, folder, pixels=whole.pixels)
-    if (folder / "blocks").is_dir():
-        shutil.rmtree(folder / "blocks")
+    # Other seeds keep theirs in the same folder.
+    for file in used:
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (folder / "blocks").rmdir()
     return answers
 
 
