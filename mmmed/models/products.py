@@ -43,7 +43,7 @@ class OneDnnLinear(nn.Linear):
         weight, bias = self.weight, self.bias
         if not _is_plain(input, weight):
             return super().forward(input)
-        if torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad):
+        if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in (input, weight, bias)):
             product: Tensor = _Product.apply(input, weight, bias)
             return product
         return _linear(input, weight, bias)

@@ -55,6 +55,19 @@ def test_frozen_weights_hand_the_gradient_on() -> None:
 
 
 @pytest.mark.usefixtures("faster")
+def test_a_bias_learns_alone() -> None:
+    plain = nn.Linear(40, 96)
+    plain.weight.requires_grad_(False)
+    fast = copy.deepcopy(plain)
+    use_fastest_products(fast)
+    rows = torch.randn(3, 40)
+    for layer in (fast, plain):
+        layer(rows).square().sum().backward()
+    assert fast.bias.grad is not None and plain.bias.grad is not None
+    assert torch.allclose(fast.bias.grad, plain.bias.grad, atol=1e-4)
+
+
+@pytest.mark.usefixtures("faster")
 def test_rows_that_are_a_view_and_no_rows_at_all() -> None:
     plain = network(bias=True)
     fast = copy.deepcopy(plain)
