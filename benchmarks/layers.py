@@ -22,7 +22,6 @@ AT_LEAST = 1.0
 HEADS, GROUPS, WIDTH = 9, 3, 64
 FARTHEST = {torch.float32: 1e-5, torch.bfloat16: 0.01}
 """From float64, relative, of the output and each gradient."""
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def main() -> None:

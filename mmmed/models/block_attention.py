@@ -108,7 +108,7 @@ class _Blocks:
         if self._mask_TK is not None:
             each += self._mask_TK[begin:end, :seen]
         else:
-            each[..., seen - (end - begin) :] += _later(end - begin)
+            each[..., seen - (end - begin) :] += _later()[: end - begin, : end - begin]
         return torch.softmax(products_GQK, dim=-1)
 
     def take(self, rows_HTC: Tensor, begin: int, end: int) -> Tensor:
@@ -121,6 +121,6 @@ class _Blocks:
 
 
 @cache
-def _later(length: int) -> Tensor:
-    """Minus infinity on the tokens after each of a block (length, length)."""
-    return torch.full((length, length), -torch.inf, dtype=torch.bfloat16).triu(1)
+def _later() -> Tensor:
+    """Minus infinity on the tokens after each of a block (`BLOCK`, `BLOCK`)."""
+    return torch.full((BLOCK, BLOCK), -torch.inf, dtype=torch.bfloat16).triu(1)

@@ -257,8 +257,7 @@ def _rest_mask(layout: Layout, number: int, *, dtype: torch.dtype) -> Tensor | N
     begin, trunk_end, end = layout.trees[number]
     if trunk_end == end:
         return None
-    mask = dense_mask(layout.ends_T[begin:end] - begin)[trunk_end - begin :]
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
+    return _added(dense_mask(layout.ends_T[begin:end] - begin)[trunk_end - begin :], dtype)
 
 
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -42,6 +42,19 @@ def distances(found: list[Tensor], expected: list[Tensor]) -> list[float]:
     return [float((one - other).norm() / other.norm().clamp(min=1)) for one, other in zip(found, expected, strict=True)]
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many queries each call of it has had."""
+    found: list[int] = []
+
+    def noted(query: Tensor, *others: Tensor, scaling: float) -> Tensor:
+        found.append(query.shape[2])
+        return block_attention(query, *others, scaling=scaling)
+
+    monkeypatch.setattr(trees, "block_attention", noted)
+    return found
+
+
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (4, 1)])
 @pytest.mark.parametrize("queries", [1, 5, BLOCK, 2 * BLOCK + 3])
 @pytest.mark.parametrize("kind", ["causal", "behind a trunk", "hidden"])
@@ -72,15 +85,10 @@ def test_under_autocast_it_is_the_same_to_the_bit() -> None:
 
 
 @pytest.mark.parametrize("faster", [True, False])
-def test_a_packed_row_takes_it_where_it_is_faster(monkeypatch: pytest.MonkeyPatch, faster: bool) -> None:
+def test_a_packed_row_takes_it_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, asked: list[int], faster: bool
+) -> None:
     monkeypatch.setattr(trees, "is_faster", lambda: faster)
-    asked: list[int] = []
-
-    def noted(query: Tensor, *others: Tensor, scaling: float) -> Tensor:
-        asked.append(query.shape[2])
-        return block_attention(query, *others, scaling=scaling)
-
-    monkeypatch.setattr(trees, "block_attention", noted)
     ends = torch.tensor([12] * 6 + [9] * 3 + [12] * 3 + [20] * 8)
     layout = Layout(
         positions_T=torch.cat([torch.arange(9), torch.arange(6, 9), torch.arange(8)]),
@@ -103,15 +111,10 @@ def test_a_packed_row_takes_it_where_it_is_faster(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("mask", ["none", "of places", "padding in front"])
 @pytest.mark.parametrize("queries", [trees.LONG - 1, trees.LONG + 1])
-def test_padded_rows_take_it_where_they_are_long(monkeypatch: pytest.MonkeyPatch, mask: str, queries: int) -> None:
+def test_padded_rows_take_it_where_they_are_long(
+    monkeypatch: pytest.MonkeyPatch, asked: list[int], mask: str, queries: int
+) -> None:
     monkeypatch.setattr(trees, "is_faster", lambda: True)
-    asked: list[int] = []
-
-    def noted(query: Tensor, *others: Tensor, scaling: float) -> Tensor:
-        asked.append(query.shape[2])
-        return block_attention(query, *others, scaling=scaling)
-
-    monkeypatch.setattr(trees, "block_attention", noted)
     keys = queries + (7 if mask == "of places" else 0)
     query, key, value = (torch.cat([one, one.flip(2)]) for one in rows(6, 2, queries, keys))
     seen = torch.ones(2, 1, queries, keys).tril(keys - queries).bool()
