@@ -1,6 +1,6 @@
 """Attention in bfloat16 on a CPU, some queries at a time, as products of matrices and a softmax.
 
-On processors with bfloat16 units but no tiles it takes a half to a third of the time of torch's fused kernel, at the
+On processors with bfloat16 units but no tiles it takes about two thirds of the time of torch's fused kernel, at the
 same distance from float64 (docs/performance.md). Weights are held of one block of queries at a time, and made anew for
 the gradient; those of keys behind its last query are not computed.
 

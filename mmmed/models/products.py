@@ -1,6 +1,6 @@
 """Matrix products in float32 by oneDNN, on processors for which the usual library, MKL, takes half of their width.
 
-MKL uses 512-bit registers on processors of Intel alone; on others that have them, oneDNN's products take less than half
+MKL uses 512-bit registers on processors of Intel alone; on others that have them, oneDNN's products take about half
 of the time, forward and backward (docs/performance.md). Results differ in the last bits, as between any two libraries.
 """
 
