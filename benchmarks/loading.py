@@ -6,11 +6,11 @@
 `speed` decodes, transforms and tokenises with the quickstart's model, with 0, 1 and 2 workers, and times the steps of
 its first and third stage, the first of them with features kept on disk, so that it is as hungry as it can be: then,
 pictures need not be decoded either; in its first epoch it encodes them. Steps are in bfloat16 where the processor has
-units for it, though the quickstart's are only where it has tiles (AMX). `million` prepares synthetic records, opens them in a process of its own,
-and reads the beginning and the end of an epoch. Rows are written to benchmarks/results/loading.json, those of other
-claims are left there. Ratios of processor time (of a step over loading, for an example) are those of a machine that
-does nothing else, whose workers share its cores evenly; by the clock, other load stops a step and its loading
-differently.
+units for it, though the quickstart's are only where it has tiles (AMX). `million` prepares synthetic records, opens
+them in a process of its own, and reads the beginning and the end of an epoch. Rows are written to
+benchmarks/results/loading.json, those of other claims are left there. Ratios of processor time (of a step over loading,
+for an example) are those of a machine that does nothing else, whose workers share its cores evenly; by the clock, other
+load stops a step and its loading differently.
 """
 
 import dataclasses
