@@ -1,6 +1,7 @@
 """What is committed stays, writers do not overtake each other, and the tables are those the code declares."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def test_several_processes_may_upgrade_at_once(url: str) -> None:
     for thread in threads:
         thread.join()
     assert not faults
+
+
+def test_a_new_file_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    for turn in range(150):
+        url = f"sqlite:///{tmp_path}/{turn}.sqlite"
+        with ThreadPoolExecutor(8) as pool:
+            for engine in pool.map(open_database, [url] * 8):
+                engine.dispose()
 
 
 def test_sqlite_waits_for_the_disk_and_is_for_its_owner_only(tmp_path: Path) -> None:
