@@ -139,8 +139,7 @@ def best_precision() -> str:
     """bf16 where the device computes in it, float32 elsewhere: emulated bf16 is slower than float32."""
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    has_bf16 = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    return "bf16-mixed" if has_bf16 else "32-true"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
 def _loggers(output: Path, *, use_wandb: bool) -> list[Logger]:

@@ -342,6 +342,20 @@ def test_frozen_parts_in_bfloat16_teach_nearly_the_same(
     assert all(one.dtype == torch.float32 for one in stage.model.projector.parameters())
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_is_no_longer_than_the_gradient_is_clipped_to(
+    make_model: MakeModel, examples: list[Example], tmp_path: Path, precision: str, fused: bool
+) -> None:
+    stage = Stage("align", make_model(), {"projector": 1.0}, partial(torch.optim.SGD, fused=fused), warmup=0.0)
+    before = torch.nn.utils.parameters_to_vector(stage.model.projector.parameters()).detach().clone()
+    trainer(tmp_path, max_steps=1, precision=precision, gradient_clip_val=1e-3).fit(
+        stage, datamodule=OneBatch(examples)
+    )
+    after = torch.nn.utils.parameters_to_vector(stage.model.projector.parameters()).detach()
+    assert float((after - before).norm()) == pytest.approx(1e-3, rel=0.02)
+
+
 def test_frozen_parts_in_bfloat16_need_a_trainer_of_that_precision(
     make_model: MakeModel, examples: list[Example], tmp_path: Path
 ) -> None:
