@@ -10,9 +10,9 @@ C head width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,25 @@ BLOCK = 512
 """Queries at a time; for smaller products, waking the threads costs more than is saved."""
 
 
+class Span(NamedTuple):
+    """Queries that read the same keys.
+
+    Args:
+        begin: The first query.
+        end: Behind the last.
+        first_key: That they see.
+        last_key: Behind the last that they see.
+        mask_QK: Added to their weights before the softmax: 0 or minus infinity. None lets each token see all before
+            it. Either way none sees a later one: the last query stands at the last key.
+    """
+
+    begin: int
+    end: int
+    first_key: int
+    last_key: int
+    mask_QK: Tensor | None
+
+
 @cache
 def is_faster() -> bool:
     """Whether this processor is of those that it was found faster on."""
@@ -29,95 +48,105 @@ def is_faster() -> bool:
 
 
 def block_attention(
-    query_1HTC: Tensor, key_1GKC: Tensor, value_1GKC: Tensor, mask_TK: Tensor | None, *, scaling: float
+    query_1HTC: Tensor, key_1GKC: Tensor, value_1GKC: Tensor, spans: Sequence[Span], *, scaling: float
 ) -> Tensor:
     """What each query reads (1, H, T, C), in bfloat16.
 
     Args:
-        query_1HTC: The last T of the K tokens.
-        key_1GKC: Of all tokens; H is a multiple of G.
-        value_1GKC: Of all tokens.
-        mask_TK: Added to the weights before the softmax: 0 or minus infinity. None lets each token see all before it.
-            Either way none sees a later one.
+        query_1HTC: Each of one span.
+        key_1GKC: H is a multiple of G.
+        value_1GKC: As keys.
+        spans: Of the queries; together they are all of them.
         scaling: Of the products of queries and keys.
     """
-    halves = (one[0].bfloat16() for one in (query_1HTC, key_1GKC, value_1GKC))
-    mask = mask_TK.bfloat16() if mask_TK is not None else None
+    halves = [one[0].bfloat16() for one in (query_1HTC, key_1GKC, value_1GKC)]
     # What is in bfloat16 here, softmax included, stays so.
     with torch.autocast("cpu", enabled=False):
-        read_HTC: Tensor = _BlockAttention.apply(*halves, mask, scaling)
+        read_HTC: Tensor = _BlockAttention.apply(*halves, spans, scaling)
     return read_HTC.unsqueeze(0)
 
 
 class _BlockAttention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        query_HTC: Tensor, key_GKC: Tensor, value_GKC: Tensor, mask_TK: Tensor | None, scaling: float
-    ) -> Tensor:
-        blocks = _Blocks(query_HTC, key_GKC, mask_TK, scaling)
-        read_HTC = torch.empty_like(query_HTC)
-        for begin, end, seen in blocks:
-            weights_GQK = blocks.weights(begin, end, seen)
-            blocks.put(read_HTC, begin, end, torch.bmm(weights_GQK, value_GKC[:, :seen]))
+    def forward(query_HTC: Tensor, key_GKC: Tensor, value_GKC: Tensor, spans: Sequence[Span], scaling: float) -> Tensor:
+        row = _Row(query_HTC, key_GKC, scaling)
+        read_HTC = row.like_queries()
+        for block in _blocks(spans):
+            weights_GQK = row.weights(block)
+            row.put(read_HTC, block, torch.bmm(weights_GQK, row.seen(value_GKC, block)))
         return read_HTC
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, float], output: Tensor) -> None:
-        query_HTC, key_GKC, value_GKC, mask_TK, ctx.scaling = inputs
-        ctx.save_for_backward(query_HTC, key_GKC, value_GKC, mask_TK)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Sequence[Span], float], output: Tensor) -> None:
+        *tensors, ctx.spans, ctx.scaling = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_HTC: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        query_HTC, key_GKC, value_GKC, mask_TK = ctx.saved_tensors
-        blocks = _Blocks(query_HTC, key_GKC, mask_TK, ctx.scaling)
-        of_query_HTC = torch.empty_like(query_HTC)
+        query_HTC, key_GKC, value_GKC = ctx.saved_tensors
+        row = _Row(query_HTC, key_GKC, ctx.scaling)
+        of_query_HTC = row.like_queries()
         of_key_GKC, of_value_GKC = (torch.zeros_like(one, dtype=torch.float32) for one in (key_GKC, value_GKC))
-        for begin, end, seen in blocks:
-            weights_GQK = blocks.weights(begin, end, seen)
-            gradient_GQC = blocks.take(gradient_HTC, begin, end)
-            of_value_GKC[:, :seen] += torch.bmm(weights_GQK.mT, gradient_GQC)
-            of_weights_GQK = torch.bmm(gradient_GQC, value_GKC[:, :seen].mT)
+        for block in _blocks(ctx.spans):
+            weights_GQK = row.weights(block)
+            gradient_GQC = row.take(gradient_HTC, block)
+            row.seen(of_value_GKC, block).add_(torch.bmm(weights_GQK.mT, gradient_GQC))
+            of_weights_GQK = torch.bmm(gradient_GQC, row.seen(value_GKC, block).mT)
             of_products_GQK = torch._softmax_backward_data(of_weights_GQK, weights_GQK, -1, weights_GQK.dtype)
-            blocks.put(of_query_HTC, begin, end, torch.bmm(of_products_GQK, key_GKC[:, :seen]) * ctx.scaling)
-            of_key_GKC[:, :seen] += torch.bmm(of_products_GQK.mT, blocks.queries(begin, end))
-        return of_query_HTC, of_key_GKC.bfloat16(), of_value_GKC.bfloat16(), None, None
+            row.put(of_query_HTC, block, torch.bmm(of_products_GQK, row.seen(key_GKC, block)))
+            row.seen(of_key_GKC, block).add_(torch.bmm(of_products_GQK.mT, row.queries(block)))
+        return of_query_HTC.mul_(ctx.scaling), of_key_GKC.bfloat16(), of_value_GKC.bfloat16(), None, None
 
 
-class _Blocks:
-    """Queries some at a time: (first, behind the last, keys that they may see)."""
+def _blocks(spans: Sequence[Span]) -> Iterator[Span]:
+    """The spans, none longer than a block, and none with keys behind its last query."""
+    for begin, end, first_key, last_key, mask in spans:
+        for first in range(begin, end, BLOCK):
+            last = min(first + BLOCK, end)
+            seen = last_key - (end - last)
+            part = mask[first - begin : last - begin, : seen - first_key] if mask is not None else None
+            yield Span(first, last, first_key, seen, part)
 
-    def __init__(self, query_HTC: Tensor, key_GKC: Tensor, mask_TK: Tensor | None, scaling: float) -> None:
-        self._query_HTC, self._key_GKC, self._mask_TK, self._scaling = query_HTC, key_GKC, mask_TK, scaling
-        self._queries, self._groups = query_HTC.shape[1], key_GKC.shape[0]
-        self._before = key_GKC.shape[1] - self._queries
 
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        for begin in range(0, self._queries, BLOCK):
-            end = min(begin + BLOCK, self._queries)
-            yield begin, end, self._before + end
+class _Row:
+    """Queries and keys, of which weights are made."""
 
-    def queries(self, begin: int, end: int) -> Tensor:
-        """Scaled queries (G, Q, C)."""
-        return self.take(self._query_HTC, begin, end) * self._scaling
+    def __init__(self, query_HTC: Tensor, key_GKC: Tensor, scaling: float) -> None:
+        self._scaled_HTC, self._key_GKC = query_HTC * scaling, key_GKC
+        self._groups = key_GKC.shape[0]
 
-    def weights(self, begin: int, end: int, seen: int) -> Tensor:
+    def like_queries(self) -> Tensor:
+        """Room for a row of all heads (H, T, C), those of one token side by side as layers have them."""
+        heads, tokens, width = self._scaled_HTC.shape
+        return self._scaled_HTC.new_empty(tokens, heads, width).transpose(0, 1)
+
+    def weights(self, block: Span) -> Tensor:
         """How much each query takes of each key (G, Q, K)."""
-        products_GQK = torch.bmm(self.queries(begin, end), self._key_GKC[:, :seen].mT)
-        each = products_GQK.view(self._groups, -1, end - begin, seen)
-        if self._mask_TK is not None:
-            each += self._mask_TK[begin:end, :seen]
+        products_GQK = torch.bmm(self.queries(block), self.seen(self._key_GKC, block).mT)
+        queries = block.end - block.begin
+        each = products_GQK.view(self._groups, -1, queries, products_GQK.shape[2])
+        if block.mask_QK is not None:
+            each += block.mask_QK
         else:
-            each[..., seen - (end - begin) :] += _later()[: end - begin, : end - begin]
+            each[..., -queries:] += _later()[:queries, :queries]
         return torch.softmax(products_GQK, dim=-1)
 
-    def take(self, rows_HTC: Tensor, begin: int, end: int) -> Tensor:
-        """A block of queries, those of one key's head side by side (G, Q, C)."""
-        return rows_HTC[:, begin:end].reshape(self._groups, -1, rows_HTC.shape[2])
+    def queries(self, block: Span) -> Tensor:
+        """Scaled queries (G, Q, C)."""
+        return self.take(self._scaled_HTC, block)
 
-    def put(self, rows_HTC: Tensor, begin: int, end: int, block_GQC: Tensor) -> None:
+    def seen(self, row_GKC: Tensor, block: Span) -> Tensor:
+        """What a block sees of keys or values."""
+        return row_GKC[:, block.first_key : block.last_key]
+
+    def take(self, row_HTC: Tensor, block: Span) -> Tensor:
+        """A block of queries, those of one key's head side by side (G, Q, C)."""
+        return row_HTC[:, block.begin : block.end].reshape(self._groups, -1, row_HTC.shape[2])
+
+    def put(self, row_HTC: Tensor, block: Span, block_GQC: Tensor) -> None:
         """The way back."""
-        rows_HTC[:, begin:end] = block_GQC.view(rows_HTC.shape[0], end - begin, -1)
+        row_HTC[:, block.begin : block.end] = block_GQC.view(len(row_HTC), -1, row_HTC.shape[2])
 
 
 @cache

@@ -9,9 +9,9 @@ Letters in tensor names: B batch, H heads, T tokens, C head width, Q queries, K 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmmed.errors import ConfigError
-from mmmed.models.block_attention import block_attention, is_faster
+from mmmed.models.block_attention import Span, block_attention, is_faster
 from mmmed.models.packing import Layout, dense_mask, sees
 
 if TYPE_CHECKING:
@@ -194,8 +194,8 @@ def plain_attention(
     read = []
     for row in range(rows):
         query, key, value = (each[row : row + 1] for each in (query_BHTC, key_BHTC, value_BHTC))
-        mask = masks_BTK[row] if masks_BTK is not None else None
-        read.append(block_attention(query, key, value, mask, scaling=scale))
+        whole = Span(0, tokens, 0, key.shape[2], masks_BTK[row] if masks_BTK is not None else None)
+        read.append(block_attention(query, key, value, [whole], scaling=scale))
     return torch.cat(read).transpose(1, 2).contiguous(), None
 
 
@@ -209,13 +209,15 @@ def by_tree(
     scaling: float | None = None,
 ) -> Tensor:
     """Read a row tree by tree: each trunk causally, then all that branches off it under a mask (B, H, T, C)."""
-    attend = _attend(query_BHTC, dropout=dropout, scaling=scaling)
-    trees = tree.layout.trees
+    scale = scaling or query_BHTC.shape[-1] ** -0.5
+    if _by_blocks(query_BHTC, dropout=dropout):
+        return block_attention(query_BHTC, key_BHTC, value_BHTC, list(_spans(tree)), scaling=scale)
     # Split, not sliced: the gradient of a slice is a whole row of zeros around it.
-    lengths = [end - begin for begin, _, end in trees]
+    lengths = [end - begin for begin, _, end in tree.layout.trees]
     rows = zip(*(row.split_with_sizes(lengths, dim=2) for row in (query_BHTC, key_BHTC, value_BHTC)), strict=True)
+    attend = partial(_attend, dropout=dropout, scaling=scale)
     read = []
-    for (begin, trunk_end, _), mask, (query, key, value) in zip(trees, tree.rest_masks, rows, strict=True):
+    for (begin, trunk_end, _), mask, (query, key, value) in zip(tree.layout.trees, tree.rest_masks, rows, strict=True):
         if mask is None:
             read.append(attend(query, key, value))
             continue
@@ -226,26 +228,29 @@ def by_tree(
     return torch.cat(read, dim=2)
 
 
-def _attend(query_BHTC: Tensor, *, dropout: float, scaling: float | None) -> Callable[..., Tensor]:
-    """Attention to the tokens before each, or by a mask; `query_BHTC` says what it is asked for."""
+def _spans(tree: TreeRow) -> Iterator[Span]:
+    """The same for blocks."""
+    for (begin, trunk_end, end), mask in zip(tree.layout.trees, tree.rest_masks, strict=True):
+        if trunk_end > begin:
+            yield Span(begin, trunk_end, begin, trunk_end, None)
+        if mask is not None:
+            yield Span(trunk_end, end, begin, end, mask.bfloat16())
 
-    def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        shared_heads = query.shape[1] != key.shape[1]
-        return functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask.to(query.dtype) if mask is not None else None,
-            is_causal=mask is None,
-            dropout_p=dropout,
-            scale=scaling,
-            enable_gqa=shared_heads,
-        )
 
-    def attend_by_blocks(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        return block_attention(query, key, value, mask, scaling=scaling or query.shape[-1] ** -0.5)
-
-    return attend_by_blocks if _by_blocks(query_BHTC, dropout=dropout) else attend
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, dropout: float, scaling: float
+) -> Tensor:
+    """Torch's attention to the tokens before each, or by a mask."""
+    return functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask.to(query.dtype) if mask is not None else None,
+        is_causal=mask is None,
+        dropout_p=dropout,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
 
 
 def _by_blocks(query_BHTC: Tensor, *, dropout: float) -> bool:

@@ -1,12 +1,14 @@
 """Attention by blocks reads what attention reads, and has its gradients."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mmmed.models import tree_attention as trees
-from mmmed.models.block_attention import BLOCK, block_attention
+from mmmed.models.block_attention import BLOCK, Span, block_attention
 from mmmed.models.packing import Layout, dense_mask
 
 SCALING = 0.25
@@ -44,12 +46,12 @@ def distances(found: list[Tensor], expected: list[Tensor]) -> list[float]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many queries each call of it has had."""
+    """How many queries each span of it has had."""
     found: list[int] = []
 
-    def noted(query: Tensor, *others: Tensor, scaling: float) -> Tensor:
-        found.append(query.shape[2])
-        return block_attention(query, *others, scaling=scaling)
+    def noted(query: Tensor, key: Tensor, value: Tensor, spans: list[Span], *, scaling: float) -> Tensor:
+        found.extend(one.end - one.begin for one in spans)
+        return block_attention(query, key, value, spans, scaling=scaling)
 
     monkeypatch.setattr(trees, "block_attention", noted)
     return found
@@ -69,7 +71,8 @@ def test_it_is_attention(heads: tuple[int, int], queries: int, kind: str) -> Non
         )
 
     def blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return block_attention(query, key, value, None if kind == "causal" else mask, scaling=SCALING)
+        whole = Span(0, queries, 0, keys, None if kind == "causal" else mask)
+        return block_attention(query, key, value, [whole], scaling=SCALING)
 
     expected = learned(usual, given, torch.float64)
     for attend in (blocks, usual):  # torch's own kernel is no nearer than that
@@ -78,9 +81,13 @@ def test_it_is_attention(heads: tuple[int, int], queries: int, kind: str) -> Non
 
 def test_under_autocast_it_is_the_same_to_the_bit() -> None:
     given = rows(6, 2, 50, 50)
-    plain = learned(lambda *one: block_attention(*one, None, scaling=SCALING), given, torch.bfloat16)
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return block_attention(query, key, value, [Span(0, 50, 0, 50, None)], scaling=SCALING)
+
+    plain = learned(attend, given, torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
-        cast = learned(lambda *one: block_attention(*one, None, scaling=SCALING), given, torch.float32)
+        cast = learned(attend, given, torch.float32)
     assert all(torch.equal(one, other) for one, other in zip(plain, cast, strict=True))
 
 
@@ -105,6 +112,10 @@ def test_a_packed_row_takes_it_where_it_is_faster(
     mask = torch.zeros(20, 20).masked_fill(~dense_mask(ends), -torch.inf)
     expected = functional.scaled_dot_product_attention(*(one.double() for one in given), mask.double(), enable_gqa=True)
     assert (read.double() - expected).norm() < 0.008 * expected.norm()
+    # Gradients of what several spans see come together.
+    ours, exact = (learned(partial(trees.by_tree, tree=row), given, one) for one in (torch.bfloat16, torch.float64))
+    assert max(distances(ours, exact)) < 0.01
+    del asked[3 * faster :]
     assert trees.by_tree(*(one.float() for one in given), row).dtype == torch.float32
     assert len(asked) == (3 if faster else 0)
 
