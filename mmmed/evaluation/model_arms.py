@@ -29,6 +29,7 @@ class ModelArm:
         chat: Put questions in the chat template of a plain language model.
         stages: Training configurations, in order.
         after: Another arm, whose trained model the first stage starts from.
+        override: What is changed in every stage, such as the number of steps.
         shots: Examples before each question.
         strategy: "chain_of_thought" has reasons written first.
         precision: What the language model answers in.
@@ -39,6 +40,7 @@ class ModelArm:
     chat: bool = True
     stages: tuple[str, ...] = ()
     after: str | None = None
+    override: Mapping[str, Any] | None = None
     shots: int = 0
     strategy: Strategy = "direct"
     precision: Precision = "float32"
@@ -112,6 +114,8 @@ def read_arms(content: object, *, place: str) -> dict[str, ModelArm]:
         arm = ModelArm(**{**described, "stages": tuple(described.get("stages", ()))})
         if arm.is_trained == (arm.checkpoint is not None):
             raise ConfigError(f"{place}: arm {name!r}: expected a checkpoint, or stages that make one, and not both")
+        if arm.override is not None and (not arm.is_trained or not isinstance(arm.override, dict)):
+            raise ConfigError(f"{place}: arm {name!r}: override is {arm.override!r}; expected settings of its stages")
         if arm.strategy not in ("direct", "chain_of_thought"):
             raise ConfigError(f"{place}: arm {name!r}: strategy is {arm.strategy!r}; expected direct, chain_of_thought")
         if arm.precision not in ("float32", "bfloat16"):
@@ -145,7 +149,7 @@ def train(
         fit: Runs one training configuration, given the command line of `mmmed fit`.
         seed: Of weights, order and batches.
         start: Folder of a model that the first stage starts from.
-        override: What is changed in every stage.
+        override: What else is changed in every stage; a section of it stands in the place of the arm's own.
 
     Returns:
         The folder of the last stage's model.
@@ -154,9 +158,9 @@ def train(
         ConfigError: A folder holds the training of other configurations.
     """
     file: Path | None = None
-    if override:
+    if changed := {**(arm.override or {}), **(override or {})}:
         file = output / "override.yaml"
-        replace_text(file, yaml.safe_dump(dict(override)))
+        replace_text(file, yaml.safe_dump(changed))
     return train_stages(arm.stages, output, fit=fit, override=file, seed=seed, start=start)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mmmed.errors import ConfigError
 from mmmed.evaluation import models_experiment as module
@@ -101,7 +102,7 @@ def write(folder: Path, **changes: object) -> Path:
 
 def fit(arguments: list[str]) -> None:
     output = Path(arguments[arguments.index("--output") + 1])
-    (output / "model").mkdir()
+    (output / "model").mkdir(parents=True)
     (output / "model" / "model.json").write_text("{}")
     (output / "model" / "model.safetensors").write_text(" ".join(arguments))
     seed = int(arguments[arguments.index("--seed_everything") + 1])
@@ -193,9 +194,25 @@ def test_stages_run_in_order_once_and_from_where_they_are_told(folder: Path) -> 
         train(arm, folder / "runs", fit=noted, seed=4)
 
 
+def test_what_an_arm_changes_is_laid_over_each_of_its_stages(folder: Path) -> None:
+    laid: list[object] = []
+
+    def noted(arguments: list[str]) -> None:
+        places = [place for place, one in enumerate(arguments) if one == "--config"]
+        laid.append(yaml.safe_load(Path(arguments[places[1] + 1]).read_text()))
+        fit(arguments)
+
+    described = {"stages": ["stage.yaml"], "override": {"trainer": {"max_steps": 7}}}
+    arm = read_models(write(folder, arms={"a": described}, against="a")).arms["a"]
+    train(arm, folder / "alone", fit=noted)
+    train(arm, folder / "and more", fit=noted, override={"data": {"x": 1}})
+    assert laid == [{"trainer": {"max_steps": 7}}, {"trainer": {"max_steps": 7}, "data": {"x": 1}}]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"arms": {"a": {"checkpoint": "b", "override": {"trainer": {}}}}, "against": "a"}, "override is"),
         ({"against": "other"}, "against is 'other'"),
         ({"seeds": []}, "seeds is"),
         ({"tasks": ["none.yaml"]}, "no file none.yaml"),
