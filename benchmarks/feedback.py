@@ -1,17 +1,16 @@
 """Whether 50 amended drafts keep the next model from an error: desk, export, preference learning, films never seen.
 
-    python benchmarks/feedback.py CHECKPOINT FOLDER [listing | effusion] [films held out] [films asked closed questions]
+    python benchmarks/feedback.py CHECKPOINT FOLDER [films held out] [films asked closed questions]
 
-A model drafts answers about phantom films, which are handed in at a desk and, where they are wrong, amended to what is
-true of the film and signed, until 50 were amended. `mmmed feedback export` writes them, and the `preference` stage
-learns from those of seven patients in ten as configs/experiment/feedback_preference.yaml has it. Both models are then
-asked about films of another seed. The error is, of
+A model lists the findings of phantom films. Its drafts are handed in at a desk and, where they name a finding twice,
+amended to what is true of the film and signed, until 50 were amended. `mmmed feedback export` writes them, and the
+`preference` stage learns from those of seven patients in ten as configs/experiment/feedback_preference.yaml has it.
+Both models are then asked about films of another seed. The error is an answer that names a finding twice, as small
+models give that do not find the end of a list.
 
-- `listing`: asked for the findings, the model says a mere yes or no, and so none;
-- `effusion`: asked whether there is an effusion, it misses one, or sees one that is not there.
-
-Told beside it, on the same films: how well both tell the findings apart when asked one by one, so that what learning
-costs elsewhere is seen. Phantoms stand for the reader; nobody knows from this what a radiologist would amend.
+Told beside it, on the same films: how well both tell the findings apart in what they list, and when asked one by one,
+so that what learning costs elsewhere is seen. Phantoms stand for the reader; nobody knows from this what a radiologist
+would amend.
 """
 
 import io
@@ -19,7 +18,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,6 @@ import torch
 import yaml
 from measuring import RESULTS
 
-from mmmed.data.entries import plain
 from mmmed.data.phantom.findings import KINDS
 from mmmed.data.phantom.grammar import NAMES
 from mmmed.data.sources.phantom import PhantomSource
@@ -55,67 +52,38 @@ AT_ONCE = 16
 LONGEST = 32
 DRAFTED, HELD_OUT = 77, 78
 """Seeds of the films; the quickstart's are 0."""
+ERROR = "names a finding twice"
+LISTS = ("findings", "findings")
+"""The kind of question that asks for a list, and its topic."""
 READER = User("reader", "Reader^Phantom", "R-1", Role.RADIOLOGIST)
 EXPERIMENT = Path(__file__).parents[1] / "configs" / "experiment" / "feedback_preference.yaml"
 Value = Callable[[FloatArray], FloatArray]
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What is to be unlearned.
-
-    Args:
-        name: Of the error.
-        about: What is asked: the kind of question, and which topic.
-        is_wrong: Whether an answer is the error.
-    """
-
-    name: str
-    about: tuple[str, str]
-    is_wrong: Callable[[Example, str], bool]
-
-
-LESSONS = {
-    "listing": Lesson(
-        "asked for the findings, says a mere yes or no",
-        ("findings", "findings"),
-        lambda example, text: plain(text).rstrip(".") in ("yes", "no"),
-    ),
-    "effusion": Lesson(
-        "misses an effusion, or sees one that is not there",
-        ("finding", "effusion"),
-        lambda example, text: plain(text).rstrip(".") != example.reference,
-    ),
-}
-
-
 def main() -> None:
     """Draft, amend, learn, ask again; print and keep a row."""
     checkpoint, folder = sys.argv[1], Path(sys.argv[2])
-    chosen = sys.argv[3] if len(sys.argv) > 3 else "listing"
-    held, closed = (int(sys.argv[place]) if len(sys.argv) > place else usual for place, usual in ((4, 200), (5, 60)))
-    lesson = LESSONS[chosen]
+    held, closed = (int(sys.argv[place]) if len(sys.argv) > place else usual for place, usual in ((3, 200), (4, 60)))
     before = open_session(checkpoint, device="cpu")
-    engine = open_database(f"sqlite:///{folder / chosen}.sqlite")
+    engine = open_database(f"sqlite:///{folder / 'desk.sqlite'}")
     upgrade(engine)
     desk = Desk(engine)
-    drafted = draft_and_amend(desk, before, lesson)
-    done = export_feedback(desk, folder / chosen)
-    learn(checkpoint, folder / chosen)
-    after = open_session(str(folder / chosen / "next"), device="cpu")
-    films = questions(lesson.about, HELD_OUT, held)
+    drafted = draft_and_amend(desk, before)
+    done = export_feedback(desk, folder)
+    learn(checkpoint, folder)
+    after = open_session(str(folder / "next"), device="cpu")
+    films = questions(LISTS, HELD_OUT, held)
     said = [write(session, films) for session in (before, after)]
     row: dict[str, Any] = {
-        "error": lesson.name,
+        "error": ERROR,
         "objective": yaml.safe_load(EXPERIMENT.read_text(encoding="utf-8"))["model"]["init_args"]["objective"],
         "drafts": drafted,
         "amended": done.train + done.test,
         "learned_from": done.train,
         "films_held_out": len(films),
-        "share_of_answers_in_error": compared(films, [wrong(films, one, lesson) for one in said], share),
+        "share_of_answers_in_error": compared(films, [wrong(one) for one in said], share),
+        "findings_told_apart": compared(films, [listed(films, one) for one in said], balanced),
     }
-    if chosen == "listing":
-        row["findings_told_apart"] = compared(films, [listed(films, one) for one in said], balanced)
     asked = [one for kind in KINDS for one in questions(("finding", kind), HELD_OUT, closed)]
     answers = [[answer.text for answer in session.choose(asked)] for session in (before, after)]
     row["closed_questions"] = len(asked)
@@ -139,16 +107,20 @@ def write(session: Session, asked: Sequence[Example]) -> list[str]:
     return [answer.text for answer in session.write(asked, max_new_tokens=LONGEST)]
 
 
-def draft_and_amend(desk: Desk, session: Session, lesson: Lesson) -> int:
+def is_wrong(text: str) -> bool:
+    """Whether an answer is the error."""
+    return any(text.lower().count(name) > 1 for name in NAMES.values())
+
+
+def draft_and_amend(desk: Desk, session: Session) -> int:
     """Hand answers in and sign them, those in error amended, until enough were; how many drafts it took."""
     amended = 0
-    asked = questions(lesson.about, DRAFTED, AT_MOST)
+    asked = questions(LISTS, DRAFTED, AT_MOST)
     for start in range(0, len(asked), AT_ONCE):
         batch = asked[start : start + AT_ONCE]
         for place, (example, text) in enumerate(zip(batch, write(session, batch), strict=True)):
-            is_wrong = lesson.is_wrong(example, text)
-            sign(desk, example, text, amend=is_wrong)
-            amended += is_wrong
+            sign(desk, example, text, amend=is_wrong(text))
+            amended += is_wrong(text)
             if amended == AMENDED:
                 return start + place + 1
     raise SystemExit(f"the model is wrong about {amended} of {len(asked)} films only; take an error that it makes")
@@ -183,9 +155,9 @@ def learn(checkpoint: str, folder: Path) -> None:
     subprocess.run([sys.executable, "-m", "mmmed", "fit", "--config", str(folder / "learn.yaml")], check=True)
 
 
-def wrong(asked: Sequence[Example], texts: Sequence[str], lesson: Lesson) -> FloatArray:
-    """A row for each question: whether the answer is the error, and one."""
-    return np.array([[float(lesson.is_wrong(*one)), 1.0] for one in zip(asked, texts, strict=True)])
+def wrong(texts: Sequence[str]) -> FloatArray:
+    """A row for each answer: whether it is the error, and one."""
+    return np.array([[float(is_wrong(one)), 1.0] for one in texts])
 
 
 def listed(films: Sequence[Example], texts: Sequence[str]) -> FloatArray:
