@@ -19,10 +19,22 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from mmmed.cli.main import ENVIRONMENT
+from mmmed.cli.memory import keep_freed_memory
 from mmmed.models.products import OneDnnLinear
 from mmmed.models.tree_attention import NAME
 
 RESULTS = Path(__file__).parent / "results"
+MEMORY = {
+    # As the commands of mmmed have it.
+    "ours": {
+        "block": int(ENVIRONMENT["MALLOC_MMAP_THRESHOLD_"]),
+        "at_most": int(ENVIRONMENT["MALLOC_TRIM_THRESHOLD_"]),
+    },
+    # What glibc settles at where nobody tells it.
+    "theirs": {"block": 2**25, "at_most": 2**26},
+}
+"""How much freed memory is kept."""
 
 
 @cache
@@ -120,11 +132,15 @@ def in_turns(
     pairs: int,
     more: dict[str, Any] | None = None,
 ) -> Claim:
-    """Time both in turns, each first every other time, after they have been run once and found equal."""
+    """Time both in turns, each first every other time, after they have been run once and found equal.
+
+    Freed memory is kept as each keeps it by itself (`MEMORY`).
+    """
     measured: dict[str, list[Seconds]] = {"theirs": [], "ours": []}
     runs = {"theirs": theirs, "ours": ours}
     for number in range(pairs):
         for name in list(runs)[:: 1 if number % 2 else -1]:
+            keep_freed_memory(**MEMORY[name])
             measured[name].append(timed(runs[name]))
         last = {name: taken[-1].wall for name, taken in measured.items()}
         print(f"  pair {number + 1}: theirs {last['theirs']:.2f} s, ours {last['ours']:.2f} s", flush=True)

@@ -1,6 +1,7 @@
 """The command table: quick to answer, one line for every mistake, defects keep their traceback."""
 
 import os
+import platform
 import re
 import shlex
 import subprocess
@@ -238,6 +239,24 @@ def test_the_environment_is_set_but_never_overruled(monkeypatch: pytest.MonkeyPa
     assert cli.main(["--version"]) == 0
     assert os.environ["WANDB_MODE"] == "online"
     assert os.environ["OMP_WAIT_POLICY"] == "passive"
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="memory is kept with glibc")
+@pytest.mark.parametrize(("threshold", "is_kept"), [("100000000", True), ("1000000", False)])
+def test_freed_memory_is_kept_for_what_comes_next(threshold: str, is_kept: bool) -> None:
+    program = (
+        "import resource\n"
+        "from mmmed.cli.main import main\n"
+        "main(['--version'])\n"
+        "bytes(40_000_000)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(10): bytearray(b'1') * 40_000_000\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": threshold}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    pages = 40_000_000 // os.sysconf("SC_PAGE_SIZE")
+    assert (int(done.stdout.split()[-1]) < 2 * pages) == is_kept
 
 
 def test_a_misspelt_argument_of_a_class_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
