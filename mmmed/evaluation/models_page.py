@@ -1,5 +1,6 @@
 """The report of an experiment of models: figures by task, perplexity, contamination."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,4 +86,5 @@ def _meaning(arm: ModelArm) -> str:
         how = f", {arm.shots} examples before each question" if arm.shots else ""
         return f"{arm.checkpoint} as it is{how}"
     after = f"after {label(arm.after)}: " if arm.after else ""
-    return f"{after}{', then '.join(Path(stage).stem for stage in arm.stages)}"
+    changed = f", with {json.dumps(arm.override)}" if arm.override else ""
+    return f"{after}{', then '.join(Path(stage).stem for stage in arm.stages)}{changed}"

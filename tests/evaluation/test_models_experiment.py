@@ -88,7 +88,7 @@ def write(folder: Path, **changes: object) -> Path:
         "arms": {
             "general": {"checkpoint": "a"},
             "shown": {"checkpoint": "a", "shots": 2},
-            "tuned": {"stages": ["stage.yaml"]},
+            "tuned": {"stages": ["stage.yaml"], "override": {"trainer": {"max_steps": 7}}},
         },
         "against": "general",
         "tasks": ["task.yaml"],
@@ -139,6 +139,7 @@ def test_arms_are_trained_for_each_seed_and_held_against_the_general_one(
     assert outcome.perplexity["tuned"][1]["after"] == {"general": 11.0}
     page = publish_models(described, outcome, command="mmmed experiment run x").read_text("utf-8")
     assert "src=" not in page and "+10.0" in page
+    assert "stage, with {" in page and "max_steps" in page
     assert any("tuned 100.0 %" in line for line in summary_of_models(outcome, folder))
 
 
