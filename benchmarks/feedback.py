@@ -123,7 +123,7 @@ def draft_and_amend(desk: Desk, session: Session) -> int:
             amended += is_wrong(text)
             if amended == AMENDED:
                 return start + place + 1
-    raise SystemExit(f"the model is wrong about {amended} of {len(asked)} films only; take an error that it makes")
+    raise SystemExit(f"{amended} of {len(asked)} answers name a finding twice: too few to amend; take another model")
 
 
 def sign(desk: Desk, example: Example, text: str, *, amend: bool) -> None:

@@ -19,20 +19,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from mmmed.cli.main import ENVIRONMENT
-from mmmed.cli.memory import keep_freed_memory
+from mmmed.cli.memory import AT_MOST, BLOCK, keep_freed_memory
 from mmmed.models.products import OneDnnLinear
 from mmmed.models.tree_attention import NAME
 
 RESULTS = Path(__file__).parent / "results"
 MEMORY = {
-    # As the commands of mmmed have it.
-    "ours": {
-        "block": int(ENVIRONMENT["MALLOC_MMAP_THRESHOLD_"]),
-        "at_most": int(ENVIRONMENT["MALLOC_TRIM_THRESHOLD_"]),
-    },
-    # What glibc settles at where nobody tells it.
-    "theirs": {"block": 2**25, "at_most": 2**26},
+    "ours": {"block": BLOCK, "at_most": AT_MOST},
+    "theirs": {"block": 2**25, "at_most": 2**26},  # what glibc settles at where nobody tells it
 }
 """How much freed memory is kept."""
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, auto_cli
 
 from mmmed import __version__
-from mmmed.cli.memory import keep_freed_memory
+from mmmed.cli.memory import AT_MOST, BLOCK, keep_freed_memory
 from mmmed.errors import ConfigError, MmmedError, did_you_mean
 
 ENVIRONMENT = {
@@ -25,8 +25,8 @@ ENVIRONMENT = {
     # Data loader workers fork after the tokenizer was used; its own threads would warn or hang.
     "TOKENIZERS_PARALLELISM": "false",
     # What gives every freed tensor or picture back to the system spends a tenth of its time getting it again.
-    "MALLOC_MMAP_THRESHOLD_": "100000000",
-    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+    "MALLOC_MMAP_THRESHOLD_": str(BLOCK),
+    "MALLOC_TRIM_THRESHOLD_": str(AT_MOST),
     # Nothing leaves the machine unless the user says so.
     "WANDB_MODE": "offline",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -199,11 +199,10 @@ def _nearest_option(complaint: str, parser: ArgumentParser) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 2 for an error of input, 130 when interrupted."""
+    if not any(name.startswith("MALLOC_") for name in os.environ):
+        keep_freed_memory()  # what is in the environment glibc has read at the start of the process
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # glibc reads these at the start of a process, which is behind this one already.
-    block, at_most = (int(os.environ[f"MALLOC_{name}_THRESHOLD_"]) for name in ("MMAP", "TRIM"))
-    keep_freed_memory(block=block, at_most=at_most)
     try:
         try:
             return _run(sys.argv[1:] if argv is None else argv, COMMANDS)

@@ -3,11 +3,13 @@
 import ctypes
 import sys
 
+BLOCK, AT_MOST = 100_000_000, 1_000_000_000
+"""Bytes, as the commands of mmmed have it."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Numbers of these settings in malloc.h."""
 
 
-def keep_freed_memory(*, block: int, at_most: int) -> None:
+def keep_freed_memory(*, block: int = BLOCK, at_most: int = AT_MOST) -> None:
     """Keep what is freed for what is allocated next, instead of giving it back to the system; nothing without glibc.
 
     Args:
