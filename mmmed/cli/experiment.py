@@ -21,7 +21,8 @@ def experiment_run(experiment: str, output: str | None = None, processes: int = 
     Args:
         experiment: Folder with an experiment.yaml, or the file.
         output: Folder of the results; outputs/NAME unless named. An interrupted run goes on where it was.
-        processes: How many answer together, once all is trained.
+        processes: How many answer together, once all is trained; models of an experiment of models are trained side by
+            side too.
     """
     command = f"mmmed experiment run {experiment}{f' --output {output}' if output else ''}"
     if (kind := kind_of(Path(experiment))) is not None:
@@ -80,7 +81,7 @@ def _run_other(kind: str, experiment: str, output: str | None, *, processes: int
     """Run an experiment whose arms are models of their own."""
     file = experiment_file(Path(experiment))
     if processes != 1 and kind != "models":
-        raise ConfigError(f"an experiment of kind {kind} is answered by one process; leave --processes out")
+        raise ConfigError(f"an experiment of kind {kind} is run by one process; leave --processes out")
     if kind == "writing":
         from mmmed.evaluation.writing.experiment import read_writing, run_writing
         from mmmed.evaluation.writing.page import publish_writing, summary_of_writing

@@ -23,7 +23,7 @@ from mmmed.evaluation.majority import majority
 from mmmed.evaluation.model_arms import ModelArm, opened, read_arms, read_keys, train
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.results import adjust, write_results
-from mmmed.evaluation.sharing import in_processes
+from mmmed.evaluation.sharing import Turns, in_processes, own_device
 from mmmed.evaluation.task import Task
 from mmmed.evaluation.trained import Fit
 from mmmed.page.files import replace_text
@@ -126,13 +126,15 @@ def run_models(experiment: ModelsExperiment, output: Path, *, fit: Fit, processe
         experiment: What to run.
         output: Folder of the results.
         fit: Runs one training configuration, given the command line of `mmmed fit`.
-        processes: How many answer together, once all is trained.
+        processes: How many train, each a model of its own, and then answer together.
 
     Raises:
         ConfigError: A limit is of no task, or a folder holds the training of other configurations.
     """
     tasks = _limited_tasks(experiment)
     contamination = _contamination(experiment, tasks)
+    if processes > 1:
+        in_processes(_train_in_turns, experiment, output, fit, Turns(), processes=processes)
     trained = {
         (name, seed): _trained(experiment, name, seed, output, fit=fit)
         for seed in experiment.seeds
@@ -164,6 +166,29 @@ def _limited_tasks(experiment: ModelsExperiment) -> dict[str, Task]:
     if unknown := sorted(set(experiment.limits) - set(tasks)):
         raise ConfigError(f"limits names {unknown[0]!r}; the tasks are {', '.join(tasks)}")
     return {name: replace(task, limit=experiment.limits.get(name, task.limit)) for name, task in tasks.items()}
+
+
+def _train_in_turns(experiment: ModelsExperiment, output: Path, fit: Fit, turns: Turns, share: Share) -> None:
+    """Train a model that no process has begun, with those that follow it, and then another."""
+
+    def fit_beside(arguments: list[str]) -> None:
+        fit([*arguments, "--trainer.enable_progress_bar", "false", *own_device(share)])
+
+    families: dict[str, list[str]] = {}
+    for name, arm in experiment.arms.items():
+        if arm.is_trained:
+            families.setdefault(_first(experiment, name), []).append(name)
+    works = [(seed, family) for seed in experiment.seeds for family in families.values()]
+    for turn in turns.up_to(len(works)):
+        seed, family = works[turn]
+        for name in family:
+            _trained(experiment, name, seed, output, fit=fit_beside)
+
+
+def _first(experiment: ModelsExperiment, name: str) -> str:
+    """The arm that a line of arms that follow each other begins with."""
+    after = experiment.arms[name].after
+    return _first(experiment, after) if after is not None else name
 
 
 def _answer_all(

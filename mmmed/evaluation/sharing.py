@@ -1,9 +1,9 @@
-"""Several processes that answer together: each its share of the blocks, and one of them puts the answers together."""
+"""Several processes that work together: each does its share, and one of them puts together what was done."""
 
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,7 +12,30 @@ from mmmed.errors import ConfigError, DataError, MmmedError
 from mmmed.evaluation.blocks import WHOLE, Share
 
 Work = Callable[..., object]
-"""Answers a share, given as its last argument; it must be importable by its name."""
+"""Does a share, given as its last argument; it must be importable by its name."""
+
+
+class Turns:
+    """Numbers that processes take one after another, each of them once: what they do differs in how long it takes."""
+
+    def __init__(self) -> None:
+        self._next = multiprocessing.get_context("spawn").Value("i", 0)
+
+    def up_to(self, end: int) -> Iterator[int]:
+        """Those below `end` that no other process has taken."""
+        while True:
+            with self._next.get_lock():
+                taken = self._next.value
+                self._next.value += 1
+            if taken >= end:
+                return
+            yield taken
+
+
+def own_device(share: Share) -> list[str]:
+    """What has `mmmed fit` train on the GPU of a share; nothing where there is one at most."""
+    gpus = torch.cuda.device_count()
+    return ["--trainer.devices", f"[{share.number % gpus}]"] if gpus > 1 else []
 
 
 def launched_share() -> Share:
@@ -49,7 +72,7 @@ def in_processes(work: Work, *arguments: Any, processes: int) -> None:
 
     Raises:
         ConfigError: Fewer than one process.
-        DataError: One of them did not come to its end; what was answered is kept.
+        DataError: One of them did not come to its end; what was done is kept.
     """
     if processes < 1:
         raise ConfigError(f"processes is {processes}; expected 1 or more")
@@ -76,7 +99,7 @@ def in_processes(work: Work, *arguments: Any, processes: int) -> None:
     if failed := [number for number, one in enumerate(others, start=1) if one.exitcode]:
         raise DataError(
             f"process {failed[0]} of {processes} ended with code {others[failed[0] - 1].exitcode}; "
-            "what was answered is kept, run again to go on"
+            "what was done is kept, run again to go on"
         )
 
 

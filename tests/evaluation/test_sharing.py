@@ -35,7 +35,7 @@ def test_each_share_is_done_once_and_a_failure_is_told(tmp_path: Path, monkeypat
     folder.mkdir()
     in_processes(work.note, folder, processes=2)
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"0": "2", "1": "2"}
-    with pytest.raises(DataError, match="process 1 of 2 ended with code 2; what was answered is kept"):
+    with pytest.raises(DataError, match="process 1 of 2 ended with code 2; what was done is kept"):
         in_processes(work.fail, folder, processes=2)
     with pytest.raises(ConfigError, match="processes is 0; expected 1 or more"):
         in_processes(work.note, folder, processes=0)
