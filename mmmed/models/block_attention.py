@@ -32,6 +32,7 @@ class Span(NamedTuple):
         last_key: Behind the last that they see.
         mask_QK: Added to their weights before the softmax: 0 or minus infinity. None lets each token see all before
             it. Either way none sees a later one: the last query stands at the last key.
+        root: Keys at the beginning of the row that are theirs, too, before the others.
     """
 
     begin: int
@@ -39,6 +40,7 @@ class Span(NamedTuple):
     first_key: int
     last_key: int
     mask_QK: Tensor | None
+    root: int = 0
 
 
 @cache
@@ -91,22 +93,22 @@ class _BlockAttention(torch.autograd.Function):
         for block in _blocks(ctx.spans):
             weights_GQK = row.weights(block)
             gradient_GQC = row.take(gradient_HTC, block)
-            row.seen(of_value_GKC, block).add_(torch.bmm(weights_GQK.mT, gradient_GQC))
+            row.add(of_value_GKC, block, torch.bmm(weights_GQK.mT, gradient_GQC))
             of_weights_GQK = torch.bmm(gradient_GQC, row.seen(value_GKC, block).mT)
             of_products_GQK = torch._softmax_backward_data(of_weights_GQK, weights_GQK, -1, weights_GQK.dtype)
             row.put(of_query_HTC, block, torch.bmm(of_products_GQK, row.seen(key_GKC, block)))
-            row.seen(of_key_GKC, block).add_(torch.bmm(of_products_GQK.mT, row.queries(block)))
+            row.add(of_key_GKC, block, torch.bmm(of_products_GQK.mT, row.queries(block)))
         return of_query_HTC.mul_(ctx.scaling), of_key_GKC.bfloat16(), of_value_GKC.bfloat16(), None, None
 
 
 def _blocks(spans: Sequence[Span]) -> Iterator[Span]:
     """The spans, none longer than a block, and none with keys behind its last query."""
-    for begin, end, first_key, last_key, mask in spans:
+    for begin, end, first_key, last_key, mask, root in spans:
         for first in range(begin, end, BLOCK):
             last = min(first + BLOCK, end)
             seen = last_key - (end - last)
-            part = mask[first - begin : last - begin, : seen - first_key] if mask is not None else None
-            yield Span(first, last, first_key, seen, part)
+            part = mask[first - begin : last - begin, : root + seen - first_key] if mask is not None else None
+            yield Span(first, last, first_key, seen, part, root)
 
 
 class _Row:
@@ -138,7 +140,13 @@ class _Row:
 
     def seen(self, row_GKC: Tensor, block: Span) -> Tensor:
         """What a block sees of keys or values."""
-        return row_GKC[:, block.first_key : block.last_key]
+        seen_GKC = row_GKC[:, block.first_key : block.last_key]
+        return torch.cat((row_GKC[:, : block.root], seen_GKC), dim=1) if block.root else seen_GKC
+
+    def add(self, row_GKC: Tensor, block: Span, block_GKC: Tensor) -> None:
+        """Add to what it sees of them."""
+        row_GKC[:, : block.root] += block_GKC[:, : block.root]
+        row_GKC[:, block.first_key : block.last_key] += block_GKC[:, block.root :]
 
     def take(self, row_HTC: Tensor, block: Span) -> Tensor:
         """A block of queries, those of one key's head side by side (G, Q, C)."""

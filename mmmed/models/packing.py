@@ -7,7 +7,8 @@
 The tokens of a tree are laid from the root on, each branch whole before the next. A token is then seen by those from
 its own place up to the end of all that branches off after it, so that one number a token, that end, tells the whole
 mask: ``query sees key`` where ``key <= query < end of key``. Trees that follow one another (a forest) need nothing
-more, since each token's end lies in its own tree.
+more, since each token's end lies in its own tree. What all of them begin with, such as the system prompt, is their
+common root: it stands once, in front of them, and ends with the row.
 
 Letters in tensor names: T tokens of the row, Q queries, K keys, N pictures.
 """
@@ -21,6 +22,8 @@ from torch import Tensor
 
 NOTHING = -1
 """What stands before the first token of a conversation."""
+SHORTEST_ROOT = 8
+"""Tokens that trees begin with alike, from which on sharing them saves more than it costs."""
 
 
 class Part(NamedTuple):
@@ -32,7 +35,7 @@ class Part(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """Places of a tree in its row: its trunk, up to where it first branches, and all of it."""
+    """Places of a tree in its row, behind the root: its trunk, up to where it first branches, and all of it."""
 
     begin: int
     trunk_end: int
@@ -48,8 +51,9 @@ class Layout:
         ends_T: First place that no longer sees the token.
         before_T: Place of the token before it in its conversation, or `NOTHING`.
         numbers_N: Which picture of its conversation each picture of the row is.
-        trees: Of the row, in order; they fill it.
+        trees: Of the row, in order; they fill it behind the root.
         conversations: How many were laid.
+        root: Tokens at the beginning of the row that all its trees begin with.
     """
 
     positions_T: Tensor
@@ -58,6 +62,7 @@ class Layout:
     numbers_N: Tensor
     trees: tuple[Tree, ...]
     conversations: int
+    root: int = 0
 
     def to(self, device: torch.device) -> "Layout":
         """The same layout on another device."""
@@ -78,7 +83,7 @@ class Row(NamedTuple):
 
 
 def lay(conversations: Sequence[Sequence[int]], *, shareable: Sequence[int], groups: Sequence[int]) -> Row:
-    """Lay conversations so that what those of a group begin with alike stands once.
+    """Lay conversations so that what those of a group begin with alike stands once, and what all begin with, too.
 
     The layout's `numbers_N` is empty, since this knows of no pictures.
 
@@ -95,19 +100,21 @@ def lay(conversations: Sequence[Sequence[int]], *, shareable: Sequence[int], gro
     before: list[int] = []
     path: list[int] = []  # places of the tokens of the conversation laid last, from its first on
     last = None
+    root = _root(conversations, shareable=shareable, groups=groups)
     # Sorted, those that begin alike follow one another, and each shares most with the one before it.
     for index in sorted(range(len(conversations)), key=lambda one: (groups[one], list(conversations[one]))):
         tokens, start = conversations[index], len(positions)
-        shared = 0
+        shared = root if last is not None else 0
         if last is not None and groups[last] == groups[index]:
             shared = min(_alike(conversations[last], tokens), shareable[last], shareable[index])
         for place in path[shared:]:
             ends[place] = start
-        if shared:
+        end = start + len(tokens) - shared
+        if shared > root:
             begin, trunk_end, _ = trees.pop()
-            trees.append(Tree(begin, min(trunk_end, path[shared - 1] + 1), start + len(tokens) - shared))
+            trees.append(Tree(begin, min(trunk_end, path[shared - 1] + 1), end))
         else:
-            trees.append(Tree(start, start + len(tokens), start + len(tokens)))
+            trees.append(Tree(max(start, root), end, end))
         del path[shared:]
         for position in range(shared, len(tokens)):
             before.append(path[-1] if path else NOTHING)
@@ -127,8 +134,18 @@ def lay(conversations: Sequence[Sequence[int]], *, shareable: Sequence[int], gro
             numbers_N=torch.zeros(0, dtype=torch.long),
             trees=tuple(trees),
             conversations=len(conversations),
+            root=root,
         ),
     )
+
+
+def _root(conversations: Sequence[Sequence[int]], *, shareable: Sequence[int], groups: Sequence[int]) -> int:
+    """How many tokens all trees begin with; none where there is one tree, whose trunk they are."""
+    if len(set(groups)) < 2:
+        return 0
+    alike = min(_alike(conversations[0], one) for one in conversations)
+    root = min(alike, *shareable)
+    return root if root >= SHORTEST_ROOT else 0
 
 
 def _alike(one: Sequence[int], other: Sequence[int]) -> int:

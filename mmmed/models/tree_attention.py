@@ -208,33 +208,43 @@ def by_tree(
     dropout: float = 0.0,
     scaling: float | None = None,
 ) -> Tensor:
-    """Read a row tree by tree: each trunk causally, then all that branches off it under a mask (B, H, T, C)."""
+    """Read a row tree by tree: each trunk causally, then all that branches off it under a mask (B, H, T, C).
+
+    The root of the row is in front of each tree.
+    """
     scale = scaling or query_BHTC.shape[-1] ** -0.5
     if _by_blocks(query_BHTC, dropout=dropout):
         return block_attention(query_BHTC, key_BHTC, value_BHTC, list(_spans(tree)), scaling=scale)
     # Split, not sliced: the gradient of a slice is a whole row of zeros around it.
-    lengths = [end - begin for begin, _, end in tree.layout.trees]
-    rows = zip(*(row.split_with_sizes(lengths, dim=2) for row in (query_BHTC, key_BHTC, value_BHTC)), strict=True)
+    root = tree.layout.root
+    lengths = [root, *(end - begin for begin, _, end in tree.layout.trees)]
+    of_root, *rows = zip(
+        *(row.split_with_sizes(lengths, dim=2) for row in (query_BHTC, key_BHTC, value_BHTC)), strict=True
+    )
     attend = partial(_attend, dropout=dropout, scaling=scale)
-    read = []
-    for (begin, trunk_end, _), mask, (query, key, value) in zip(tree.layout.trees, tree.rest_masks, rows, strict=True):
+    read = [attend(*of_root)] if root else []
+    for (begin, trunk_end, _), mask, row in zip(tree.layout.trees, tree.rest_masks, rows, strict=True):
+        query, key, value = (torch.cat(two, dim=2) for two in zip(of_root, row, strict=True)) if root else row
+        trunk = root + trunk_end - begin
         if mask is None:
-            read.append(attend(query, key, value))
+            read.append(attend(query, key, value)[:, :, root:])
             continue
-        trunk = trunk_end - begin
-        if trunk:
-            read.append(attend(query[:, :, :trunk], key[:, :, :trunk], value[:, :, :trunk]))
+        if trunk > root:
+            read.append(attend(query[:, :, :trunk], key[:, :, :trunk], value[:, :, :trunk])[:, :, root:])
         read.append(attend(query[:, :, trunk:], key, value, mask))
     return torch.cat(read, dim=2)
 
 
 def _spans(tree: TreeRow) -> Iterator[Span]:
     """The same for blocks."""
+    root = tree.layout.root
+    if root:
+        yield Span(0, root, 0, root, None)
     for (begin, trunk_end, end), mask in zip(tree.layout.trees, tree.rest_masks, strict=True):
         if trunk_end > begin:
-            yield Span(begin, trunk_end, begin, trunk_end, None)
+            yield Span(begin, trunk_end, begin, trunk_end, None, root)
         if mask is not None:
-            yield Span(trunk_end, end, begin, end, mask.bfloat16())
+            yield Span(trunk_end, end, begin, end, mask.bfloat16(), root)
 
 
 def _attend(
@@ -262,7 +272,8 @@ def _rest_mask(layout: Layout, number: int, *, dtype: torch.dtype) -> Tensor | N
     begin, trunk_end, end = layout.trees[number]
     if trunk_end == end:
         return None
-    return _added(dense_mask(layout.ends_T[begin:end] - begin)[trunk_end - begin :], dtype)
+    mask = dense_mask(layout.ends_T[begin:end] - begin)[trunk_end - begin :]
+    return _added(functional.pad(mask, (layout.root, 0), value=True), dtype)
 
 
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:

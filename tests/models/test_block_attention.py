@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from mmmed.models import tree_attention as trees
 from mmmed.models.block_attention import BLOCK, Span, block_attention
-from mmmed.models.packing import Layout, dense_mask
+from mmmed.models.packing import Layout, Tree, dense_mask
 
 SCALING = 0.25
 Rows = tuple[Tensor, Tensor, Tensor]
@@ -91,33 +91,36 @@ def test_under_autocast_it_is_the_same_to_the_bit() -> None:
     assert all(torch.equal(one, other) for one, other in zip(plain, cast, strict=True))
 
 
+@pytest.mark.parametrize("root", [0, 4])
 @pytest.mark.parametrize("faster", [True, False])
 def test_a_packed_row_takes_it_where_it_is_faster(
-    monkeypatch: pytest.MonkeyPatch, asked: list[int], faster: bool
+    monkeypatch: pytest.MonkeyPatch, asked: list[int], faster: bool, root: int
 ) -> None:
     monkeypatch.setattr(trees, "is_faster", lambda: faster)
-    ends = torch.tensor([12] * 6 + [9] * 3 + [12] * 3 + [20] * 8)
+    ends = torch.tensor([20] * root + [12] * (6 - root) + [9] * 3 + [12] * 3 + [20] * 8)
     layout = Layout(
-        positions_T=torch.cat([torch.arange(9), torch.arange(6, 9), torch.arange(8)]),
+        positions_T=torch.cat([torch.arange(9), torch.arange(6, 9), torch.arange(root, root + 8)]),
         ends_T=ends,
         before_T=torch.arange(20) - 1,
         numbers_N=torch.zeros(0, dtype=torch.long),
-        trees=((0, 6, 12), (12, 20, 20)),
+        trees=(Tree(root, 6, 12), Tree(12, 20, 20)),
         conversations=3,
+        root=root,
     )
     row = trees.tree_row(layout, dtype=torch.bfloat16)
     given = rows(6, 2, 20, 20)
     read = trees.by_tree(*given, row)
-    assert asked == ([6, 6, 8] if faster else [])
+    spans = [root] * (root > 0) + [6 - root, 6, 8]
+    assert asked == (spans if faster else [])
     mask = torch.zeros(20, 20).masked_fill(~dense_mask(ends), -torch.inf)
     expected = functional.scaled_dot_product_attention(*(one.double() for one in given), mask.double(), enable_gqa=True)
     assert (read.double() - expected).norm() < 0.008 * expected.norm()
     # Gradients of what several spans see come together.
     ours, exact = (learned(partial(trees.by_tree, tree=row), given, one) for one in (torch.bfloat16, torch.float64))
     assert max(distances(ours, exact)) < 0.01
-    del asked[3 * faster :]
+    del asked[len(spans) * faster :]
     assert trees.by_tree(*(one.float() for one in given), row).dtype == torch.float32
-    assert len(asked) == (3 if faster else 0)
+    assert len(asked) == (len(spans) if faster else 0)
 
 
 @pytest.mark.parametrize("mask", ["none", "of places", "padding in front"])

@@ -5,7 +5,8 @@ import random
 import pytest
 import torch
 
-from mmmed.models.packing import NOTHING, Row, Tree, dense_mask, lay, sees
+from mmmed.models import packing
+from mmmed.models.packing import NOTHING, SHORTEST_ROOT, Row, Tree, dense_mask, lay, sees
 
 
 def told(row: Row, conversations: list[list[int]], index: int) -> list[int]:
@@ -29,6 +30,14 @@ def random_conversations(seed: int) -> tuple[list[list[int]], list[int], list[in
     return conversations, shareable, [chance.randrange(3) for _ in conversations]
 
 
+@pytest.fixture(params=[1, 99], ids=["a root", "no root"])
+def shortest_root(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Tokens from which on all trees share what they begin with."""
+    monkeypatch.setattr(packing, "SHORTEST_ROOT", request.param)
+    return int(request.param)
+
+
+@pytest.mark.usefixtures("shortest_root")
 @pytest.mark.parametrize("seed", range(60))
 def test_every_conversation_of_a_random_forest_sees_itself_and_nothing_else(seed: int) -> None:
     conversations, shareable, groups = random_conversations(seed)
@@ -47,15 +56,17 @@ def test_every_conversation_of_a_random_forest_sees_itself_and_nothing_else(seed
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_trees_fill_the_row_and_no_token_sees_another_tree(seed: int) -> None:
+def test_trees_fill_the_row_and_no_token_sees_another_tree(seed: int, shortest_root: int) -> None:
     conversations, shareable, groups = random_conversations(seed)
     layout = lay(conversations, shareable=shareable, groups=groups).layout
-    ends = [0, *(tree.end for tree in layout.trees)]
+    root = layout.root
+    assert not root or (root >= shortest_root and len(set(groups)) > 1)
+    ends = [root, *(tree.end for tree in layout.trees)]
     assert [tree.begin for tree in layout.trees] == ends[:-1]
     assert ends[-1] == len(layout.ends_T)
     mask = dense_mask(layout.ends_T)
     for begin, trunk_end, end in layout.trees:
-        assert not mask[begin:end, :begin].any()
+        assert mask[begin:end, :root].all() and not mask[begin:end, root:begin].any()
         assert not mask[begin:end, end:].any()
         trunk = mask[begin:trunk_end, begin:trunk_end]
         assert torch.equal(trunk, torch.ones_like(trunk).tril()), "a trunk is causal"
@@ -70,6 +81,19 @@ def test_a_tree_of_three_branches_is_laid_as_drawn() -> None:
     assert row.layout.ends_T.tolist() == [6, 6, 5, 4, 5, 6]
     assert row.layout.before_T.tolist() == [NOTHING, 0, 1, 2, 2, 1]
     assert row.layout.trees == (Tree(0, 2, 6),)
+
+
+def test_what_trees_begin_with_stands_once_if_it_is_long_enough() -> None:
+    prompt = list(range(100, 100 + SHORTEST_ROOT))
+    conversations = [[*prompt, 1, 2], [*prompt, 1, 3], [*prompt, 4]]
+    row = lay(conversations, shareable=[99] * 3, groups=[0, 0, 1])
+    assert row.layout.root == SHORTEST_ROOT
+    assert [tuple(place - SHORTEST_ROOT for place in tree) for tree in row.layout.trees] == [(0, 1, 3), (3, 4, 4)]
+    assert len(row.layout.positions_T) == SHORTEST_ROOT + 4
+    assert row.layout.positions_T[-1] == SHORTEST_ROOT, "a tree counts on from the root"
+    assert row.layout.before_T[-1] == SHORTEST_ROOT - 1
+    for shareable in (SHORTEST_ROOT - 1, 0):
+        assert not lay(conversations, shareable=[99, 99, shareable], groups=[0, 0, 1]).layout.root
 
 
 def test_one_conversation_is_all_trunk() -> None:

@@ -12,7 +12,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from mmmed.data.collate import pack, pad
 from mmmed.errors import ConfigError
 from mmmed.models.cross_attention import GatedCrossAttention
-from mmmed.models.packing import Layout, dense_mask, lay
+from mmmed.models.packing import SHORTEST_ROOT, Layout, dense_mask, lay
 from mmmed.models.projector import MLPProjector
 from mmmed.models.tree_attention import block_mask, by_tree, tree_row
 from mmmed.models.vlm import Batch, VisionLanguageModel
@@ -86,6 +86,17 @@ def test_a_forest_teaches_what_its_conversations_teach_one_by_one(
     assert packed.ids_BT.numel() < int(padded.attention_BT.sum()) < padded.ids_BT.numel()
     assert len(packed.pixels_NCHW) == 4 < len(padded.pixels_NCHW)
     assert packed.conversations == padded.conversations == len(forest)
+    assert_equally_taught(model, packed, padded)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_system_prompt_that_all_trees_share_is_exact(
+    make_model: MakeModel, make_processor: Callable[..., Processor], forest: list[Example], family: str
+) -> None:
+    model = make_model(initializer_range=0.2, **FAMILIES[family])
+    packed, padded = batches(make_processor(model, system="You answer questions about films."), forest)
+    assert packed.layout.root > len("You answer questions about films.") // 2
+    assert len(packed.layout.trees) == 5
     assert_equally_taught(model, packed, padded)
 
 
@@ -173,20 +184,22 @@ def test_a_padded_batch_is_read_as_before_once_a_packed_one_was(
     assert "mmmed_tree" not in str(model.recipe())
 
 
-def row_of(seed: int) -> tuple[Layout, list[Tensor]]:
-    """A random forest of ids, and random queries, keys and values of two heads for one."""
+def row_of(seed: int, alike: int = 3) -> tuple[Layout, list[Tensor]]:
+    """A random forest of ids that begin alike, and random queries, keys and values of two heads for one."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, 40, (6,), generator=generator).tolist()
-    conversations = [[0, 1, 2, *range(3 + n, 3 + n + length)] for n, length in enumerate(lengths)]
-    layout = lay(conversations, shareable=[3] * 6, groups=[0, 0, 0, 0, 1, 2]).layout
+    conversations = [[*range(alike), *range(100 + n, 100 + n + length)] for n, length in enumerate(lengths)]
+    layout = lay(conversations, shareable=[alike] * 6, groups=[0, 0, 0, 0, 1, 2]).layout
+    assert layout.root == alike * (alike >= SHORTEST_ROOT)
     shape = len(layout.ends_T), 8
     heads = [torch.randn(1, count, *shape, generator=generator) for count in (4, 2, 2)]
     return layout, heads
 
 
+@pytest.mark.parametrize("alike", [3, 20])
 @pytest.mark.parametrize("seed", range(5))
-def test_trees_read_one_by_one_give_what_one_mask_gives(seed: int) -> None:
-    layout, (query, key, value) = row_of(seed)
+def test_trees_read_one_by_one_give_what_one_mask_gives(seed: int, alike: int) -> None:
+    layout, (query, key, value) = row_of(seed, alike)
     read = by_tree(query, key, value, tree_row(layout, dtype=torch.float32))
     mask = dense_mask(layout.ends_T)
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
@@ -194,8 +207,9 @@ def test_trees_read_one_by_one_give_what_one_mask_gives(seed: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-def test_the_mask_for_flex_attention_is_the_dense_one() -> None:
-    layout, (query, key, value) = row_of(0)
+@pytest.mark.parametrize("alike", [3, 20])
+def test_the_mask_for_flex_attention_is_the_dense_one(alike: int) -> None:
+    layout, (query, key, value) = row_of(0, alike)
     blocks = block_mask(layout.ends_T)
     length = len(layout.ends_T)
     places = torch.arange(length)
