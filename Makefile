@@ -6,8 +6,9 @@ PAIRS ?= 5
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Threads that spin while they wait starve the others on a busy machine.
+# Threads that spin for long while they wait starve the others on a busy machine.
 export OMP_WAIT_POLICY := passive
+export GOMP_SPINCOUNT := 1000
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -77,7 +77,7 @@ def _commands(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo what a command sets for its process: a name set and deleted here is restored to what it was."""
-    for name in cli.ENVIRONMENT:
+    for name in (*cli.ENVIRONMENT, "GOMP_SPINCOUNT"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -239,6 +239,11 @@ def test_the_environment_is_set_but_never_overruled(monkeypatch: pytest.MonkeyPa
     assert cli.main(["--version"]) == 0
     assert os.environ["WANDB_MODE"] == "online"
     assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    assert os.environ["GOMP_SPINCOUNT"] == cli.SPINS
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    assert cli.main(["--version"]) == 0
+    assert "GOMP_SPINCOUNT" not in os.environ
 
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="memory is kept with glibc")

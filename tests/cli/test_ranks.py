@@ -27,6 +27,7 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["mmmed.cli.training", "mmmed.training.stage", "mmmed.data.datamodule"])
 PASSED_ON = (
     "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
     "TOKENIZERS_PARALLELISM",
     "HF_HUB_DISABLE_TELEMETRY",
     "PL_GLOBAL_SEED",

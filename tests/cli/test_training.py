@@ -68,6 +68,7 @@ def _faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
     for name in (
         "OMP_WAIT_POLICY",
+        "GOMP_SPINCOUNT",
         "TOKENIZERS_PARALLELISM",
         "WANDB_MODE",
         "HF_HUB_DISABLE_TELEMETRY",
