@@ -57,8 +57,8 @@ def evaluate(
 
     Args:
         checkpoint: Folder of a run or its `model` folder; a LLaVA or any causal language model of transformers, by
-            folder, by hub name, or by a name of `mmmed weights list`; or the address of an OpenAI-compatible endpoint,
-            such as http://localhost:8000/v1, to which questions and images are then sent.
+            folder, by GGUF file, by hub name, or by a name of `mmmed weights list`; or the address of an
+            OpenAI-compatible endpoint, such as http://localhost:8000/v1, to which questions and images are then sent.
         tasks: Task files, or names of files in configs/task, separated by commas; a name that several files begin
             with, such as vqa_rad, stands for all of them.
         output: Folder of predictions and results.json.

@@ -27,8 +27,9 @@ def load(
     taken as it is; it reads questions as plain text and goes on from them (see `mmmed.inference.plain`).
 
     Args:
-        checkpoint: A run's folder or its `model` folder; a folder of a foreign checkpoint; ``hf:ORG/NAME@REVISION``;
-            ``ORG/NAME`` on the hub, at its present state; or a name of `mmmed weights list`.
+        checkpoint: A run's folder or its `model` folder; a folder of a foreign checkpoint; a language model in a GGUF
+            file, which is unpacked once; ``hf:ORG/NAME@REVISION``; ``ORG/NAME`` on the hub, at its present state; or a
+            name of `mmmed weights list`.
         device: Where to compute; None takes a GPU where there is one.
         chat: Put questions to a language model in its tokenizer's chat template; other models are asked in the form
             they were trained in.
@@ -51,6 +52,8 @@ def load(
 
 def _folder(checkpoint: str) -> Path:
     path = Path(checkpoint).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        return language_folder(str(path))
     if path.exists():
         return path
     for entry in catalogue():

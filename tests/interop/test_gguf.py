@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import mmmed
 from mmmed.errors import CheckpointError
 from mmmed.interop.export import export
 from mmmed.interop.vocabulary import vocabulary_of
@@ -54,6 +55,19 @@ def test_the_language_model_read_back_gives_the_same_logits(
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file="tiny.gguf")
     text = "Is there a pleural effusion on this film? yes\n<|im_end|>"
     assert tokenizer(text)["input_ids"] == model.language.tokenizer(text)["input_ids"]
+
+
+def test_the_file_itself_is_asked_like_any_checkpoint(
+    make_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMMED_CACHE", str(tmp_path / "cache"))
+    model = make_model(initializer_range=0.3)
+    folder = export(keep(model, tmp_path / "model"), tmp_path / "tiny", format="gguf")
+    session = mmmed.load(folder / "tiny.gguf", device="cpu")
+    ids = torch.randint(0, 390, (1, 7), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours, found = model.language.model(ids).logits, session.model.language.model(ids).logits
+    torch.testing.assert_close(found[..., : ours.shape[-1]], ours, atol=1e-5, rtol=0)
 
 
 def test_mmproj_holds_encoder_and_projector_by_llama_cpps_names(make_model: Make, tmp_path: Path) -> None:
