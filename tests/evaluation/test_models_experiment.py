@@ -170,6 +170,43 @@ def test_answers_of_several_processes_are_put_together(folder: Path, monkeypatch
     assert results[0] == results[1]
 
 
+def test_an_arm_is_trained_by_the_process_that_trains_the_one_it_follows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[list[str]] = []
+
+    def in_turn(work: Callable[..., object], *arguments: Any, processes: int) -> None:
+        # A second process that takes the second turn while the first is at its own.
+        *_, turns = arguments
+        for number in range(processes):
+            trained.append([])
+            turns.up_to = lambda end, number=number: range(number, end, processes)
+            work(*arguments, Share(number, processes))
+        raise Stopped
+
+    def noted(arguments: list[str]) -> None:
+        assert arguments[-2:] == ["--trainer.enable_progress_bar", "false"]
+        trained[-1].append(Path(arguments[arguments.index("--output") + 1]).relative_to(folder / "out").as_posix())
+        fit(arguments)
+
+    arms = {
+        "a": {"stages": ["stage.yaml"]},
+        "other": {"stages": ["stage.yaml"]},
+        "b": {"stages": ["stage.yaml"], "after": "a"},
+        "c": {"stages": ["stage.yaml"], "after": "b"},
+    }
+    monkeypatch.setattr(module, "in_processes", in_turn)
+    with pytest.raises(Stopped):
+        run_models(
+            read_models(write(folder, arms=arms, against="a", seeds=[0])), folder / "out", fit=noted, processes=2
+        )
+    assert trained == [[f"{arm}/seed_0/1_stage" for arm in "abc"], ["other/seed_0/1_stage"]]
+
+
+class Stopped(Exception):
+    """After training."""
+
+
 def test_a_shared_stretch_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "opened", lambda arm, trained: (Guesser(knows=True), str(trained)))
     described = read_models(write(folder, limits={}))
