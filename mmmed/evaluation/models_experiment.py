@@ -198,12 +198,15 @@ def _answer_all(
     tasks = _limited_tasks(experiment)
     runs: dict[str, list[dict[str, list[Prediction]]]] = {name: [{} for _ in experiment.seeds] for name in tasks}
     for place, seed in enumerate(experiment.seeds):
+        number, of = share  # anew, so that who has answered for one seed finds it for the next
         for name, arm in experiment.arms.items():
             answerer, identity = opened(arm, trained.get((name, seed)))
             for task in tasks.values():
                 asked = replace(task, shots=arm.shots, seed=seed if arm.shots else task.seed)
                 folder, identities = output / "predictions" / name, {MAIN: identity}
-                said = ask(asked, {MAIN: answerer}, identities=identities, baselines=(), output=folder, share=share)
+                own = Share(number % of, of)
+                said = ask(asked, {MAIN: answerer}, identities=identities, baselines=(), output=folder, share=own)
+                number += 1  # or the first process would have every task of one block
                 if share == WHOLE:
                     runs[task.name][place][name] = [replace(one, arm=name) for one in said.by_arm[MAIN]]
     return runs

@@ -165,6 +165,7 @@ def test_answers_of_several_processes_are_put_together(folder: Path, monkeypatch
     run_models(described, folder / "alone", fit=fit)
     run_models(described, folder / "shared", fit=fit, processes=2)
     assert sum(asked.values()) == 12 * (1 + 2 + 2), "nothing is asked twice"
+    assert min(asked.values()) >= 12 * 2, "tasks of one block are shared, too"
     assert not sum(one.asked for one in guessers), "what was answered is read back, for every seed"
     results = [(folder / name / "results.json").read_bytes() for name in ("alone", "shared")]
     assert results[0] == results[1]
