@@ -23,7 +23,7 @@ from torch import Tensor
 NOTHING = -1
 """What stands before the first token of a conversation."""
 SHORTEST_ROOT = 8
-"""Tokens that trees begin with alike, from which on sharing them saves more than it costs."""
+"""Fewer tokens that trees begin with alike are not shared, since the attention of each tree copies them."""
 
 
 class Part(NamedTuple):
