@@ -6,7 +6,7 @@ import inspect
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +26,7 @@ from mmmed.models.auxiliary import Auxiliary
 from mmmed.models.decoder import decoder_layers
 from mmmed.models.decoders import decoder, logits_of, tokenizer_of
 from mmmed.models.four_bits import to_four_bits
-from mmmed.models.tree_attention import check_read_as_tree, tree_arguments
+from mmmed.models.tree_attention import check_read_as_tree, keep_from_compiling, tree_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -132,6 +132,7 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         self._attention = attention
         self._folded: dict[str, Any] = {}
         self._prompted = True
+        self._is_compiled = False
         self._usage_E: Tensor | None = None
         taken = inspect.signature(self.model.base_model.forward).parameters
         self._takes_positions = "position_ids" in taken
@@ -193,14 +194,15 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         if positions_BT is None and attention_BT is not None:
             positions_BT = (attention_BT.cumsum(1) - 1).clamp(min=0)[:, -embeddings_BTD.shape[1] :]
         routed = self.training and torch.is_grad_enabled() and hasattr(self.model, "router_aux_loss_coef")
-        decoded = self.model.base_model(
-            inputs_embeds=embeddings_BTD,
-            **{"attention_mask": attention_BT, **packed},
-            **{self._cache_name: cache},
-            use_cache=cache is not None,
-            **({"position_ids": positions_BT} if self._takes_positions else {}),
-            **({"output_router_logits": True} if routed else {}),
-        )
+        with self._by_cache() if cache is not None else nullcontext():
+            decoded = self.model.base_model(
+                inputs_embeds=embeddings_BTD,
+                **{"attention_mask": attention_BT, **packed},
+                **{self._cache_name: cache},
+                use_cache=cache is not None,
+                **({"position_ids": positions_BT} if self._takes_positions else {}),
+                **({"output_router_logits": True} if routed else {}),
+            )
         check_read_as_tree(self.model.config, packed)
         self.auxiliary_loss = self._balance(decoded.router_logits, attention_BT) if routed else None
         hidden: Tensor = decoded.last_hidden_state[:, -length:]
@@ -223,13 +225,18 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
     def compile_layers(self) -> None:
         """Let torch fuse what lies between the matrix products of the layers, for sequences of any length.
 
-        Attention stays as it is, since packed rows are laid out otherwise each time; so do mixtures of experts.
+        Attention stays as it is, since packed rows are laid out otherwise each time; so do layers with experts, and all
+        where a cache is read, whose keys and values grow with every token.
         """
+        keep_from_compiling()
+        self._is_compiled = True
         for layer in decoder_layers(self):
-            for part in layer.children():
-                wanted = inspect.signature(part.forward).parameters
-                if len(wanted) == 1 and not any(isinstance(one, nn.ModuleList) for one in part.modules()):
-                    part.compile(dynamic=True)
+            if not any("experts" in name for name, _ in layer.named_modules()):
+                layer.compile(dynamic=True)
+
+    def _by_cache(self) -> AbstractContextManager[Any]:
+        """Around what reads or fills a cache."""
+        return torch.compiler.set_stance("force_eager") if self._is_compiled else nullcontext()
 
     def _check_packs(self, cache: Cache | None) -> None:
         """Refuse what cannot read a packed row."""
@@ -253,17 +260,18 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
     ) -> Tensor:
         if self.soft_prompt is not None and self._prompted:
             embeddings_BTD, attention_BT, _ = self.soft_prompt.before(embeddings_BTD, attention_BT)
-        generated: Tensor = self.model.generate(
-            inputs_embeds=embeddings_BTD,
-            attention_mask=attention_BT,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            eos_token_id=self.tokenizer.eos_token_id,
-            pad_token_id=self.tokenizer.pad_token_id
-            if self.tokenizer.pad_token_id is not None
-            else self.tokenizer.eos_token_id,
-            streamer=streamer,
-        )
+        with self._by_cache():
+            generated: Tensor = self.model.generate(
+                inputs_embeds=embeddings_BTD,
+                attention_mask=attention_BT,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                eos_token_id=self.tokenizer.eos_token_id,
+                pad_token_id=self.tokenizer.pad_token_id
+                if self.tokenizer.pad_token_id is not None
+                else self.tokenizer.eos_token_id,
+                streamer=streamer,
+            )
         return generated
 
     def measures(self) -> dict[str, Tensor]:

@@ -82,6 +82,14 @@ def use_tree_attention(model: Any) -> None:
         model.set_attn_implementation(NAME)
 
 
+def keep_from_compiling() -> None:
+    """Have layers that are compiled call this attention as it is; FlexAttention compiles itself."""
+    from transformers import AttentionInterface
+
+    _register()
+    AttentionInterface.register(NAME, torch.compiler.disable(tree_attention))  # type: ignore[no-untyped-call]
+
+
 def check_read_as_tree(config: Any, arguments: Mapping[str, Any]) -> None:
     """See, after a pass, that the layers have used what `tree_arguments` gave.
 

@@ -11,7 +11,7 @@ import lightning
 import pytest
 import torch
 
-from mmmed.data.collate import pad
+from mmmed.data.collate import pack, pad
 from mmmed.errors import CheckpointError, ConfigError
 from mmmed.models.cross_attention import GatedCrossAttention
 from mmmed.models.encoders.timm import TimmEncoder
@@ -20,7 +20,7 @@ from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import save
 from mmmed.models.projector import MLPProjector
 from mmmed.models.qformer import QFormerProjector
-from mmmed.models.vlm import VisionLanguageModel
+from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.records import Example
 from mmmed.training.objectives import AnswerLoss
 from mmmed.training.qformer import QFormerLoss
@@ -369,8 +369,9 @@ def test_frozen_parts_in_bfloat16_need_a_trainer_of_that_precision(
 # Its keys are pickled, which looks at every name of every module, deprecated ones of jsonargparse too.
 @pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf Tensor:UserWarning")
+@pytest.mark.parametrize("lay", [pad, pack])
 def test_what_is_compiled_teaches_the_same_for_texts_of_any_length(
-    make_model: MakeModel, make_processor: Callable[..., Any], examples: list[Example]
+    make_model: MakeModel, make_processor: Callable[..., Any], examples: list[Example], lay: Callable[..., Batch]
 ) -> None:
     plain, compiled = (
         Stage("align", make_model(), {"projector": 1e-2}, adam, compiled=compiled) for compiled in (False, True)
@@ -379,7 +380,7 @@ def test_what_is_compiled_teaches_the_same_for_texts_of_any_length(
     assert names[0] == names[1]
     processor = make_processor(plain.model)
     for some in (examples[:2], examples[2:], examples):
-        batch = pad([processor.training(one) for one in some], image_id=processor.image_id)
+        batch = lay([processor.training(one) for one in some], image_id=processor.image_id)
         losses = [AnswerLoss().loss(stage.model, batch) for stage in (plain, compiled)]
         torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
         for loss in losses:
@@ -387,6 +388,18 @@ def test_what_is_compiled_teaches_the_same_for_texts_of_any_length(
         theirs = dict(plain.model.projector.named_parameters())
         for name, one in compiled.model.projector.named_parameters():
             torch.testing.assert_close(one.grad, theirs[name].grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_what_is_compiled_writes_as_before(make_model: MakeModel) -> None:
+    language = make_model().language
+    torch.manual_seed(0)
+    embeddings, attention = torch.randn(2, 5, language.width), torch.ones(2, 5, dtype=torch.long)
+    before = language.generate(embeddings, attention, max_new_tokens=4)
+    language.compile_layers()
+    compiled_frames = torch._dynamo.utils.counters["frames"]["ok"]
+    assert language.generate(embeddings, attention, max_new_tokens=4).equal(before)
+    assert torch._dynamo.utils.counters["frames"]["ok"] == compiled_frames
 
 
 def test_what_is_recomputed_teaches_the_same(make_model: MakeModel, examples: list[Example], tmp_path: Path) -> None:
