@@ -18,10 +18,19 @@ from measuring import RESULTS, read
 
 HERE = Path(__file__).parent
 PLOT = HERE.parent / "docs" / "performance.svg"
-SPEED = ("training_step", "layers", "option_scoring", "generation", "loading", "leakage", "phantom_rendering")
+SPEED = (
+    "training_step",
+    "trl_collator",
+    "layers",
+    "option_scoring",
+    "generation",
+    "loading",
+    "leakage",
+    "phantom_rendering",
+)
 """Names of the results that are drawn."""
 
-NEEDS = {"option_scoring": "lm_eval"}
+NEEDS = {"trl_collator": "trl", "option_scoring": "lm_eval"}
 """What must be importable: packages that mmmed itself does without."""
 
 
@@ -29,6 +38,7 @@ def commands(pairs: int, shared: str) -> dict[str, list[list[str]]]:
     """What to run for each name."""
     return {
         "training_step": [["align,instruct,rate,memory", "float32,autocast", str(pairs)]],
+        "trl_collator": [["align,instruct", str(pairs)]],
         "layers": [[str(pairs)]],
         "option_scoring": [["16", str(pairs), shared]],
         "generation": [["64", str(pairs)]],
