@@ -24,6 +24,7 @@ from mmmed.errors import CheckpointError, MmmedError, OutputError
 from mmmed.training.callbacks import Pace, SaveModel, Showcase
 from mmmed.training.checkpointing import AtomicCheckpointIO
 from mmmed.training.profile import Profile
+from mmmed.training.progress import ProgressLines
 from mmmed.training.provenance import environment
 from mmmed.training.shard_files import META
 from mmmed.training.stage import Stage
@@ -81,8 +82,10 @@ class TrainingCLI(LightningCLI):
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(output / "checkpoints")
         traced = [Profile()] if self._get(self.config, "profile") else []
+        has_bar = trainer.progress_bar_callback is not None and sys.stdout.isatty()
         callbacks[-1:-1] = [
             Pace(),
+            *([] if has_bar else [ProgressLines()]),
             *traced,
             Showcase(),
             SaveModel(),
