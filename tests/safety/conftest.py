@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -57,7 +58,8 @@ def subject(tmp_path: Path) -> Callable[..., Subject]:
 
     def make(believe: Believe, say: Callable[[Example], str] = lambda example: "") -> Subject:
         oracle: Any = Oracle(believe, say)
-        return Subject(session=oracle, identity=str(id(oracle)), output=tmp_path / "answers")
+        # Not its address, which a later one may have again, and with it the answers that are kept.
+        return Subject(session=oracle, identity=uuid4().hex, output=tmp_path / "answers")
 
     return make
 
