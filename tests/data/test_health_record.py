@@ -222,7 +222,7 @@ def test_whatever_stands_in_a_bundle_it_is_read_or_refused(changes: list[tuple[t
             ):
                 owner = owner[step]
         if isinstance(owner, dict) or (isinstance(owner, list) and isinstance(last, int) and last < len(owner)):
-            owner[last] = junk
+            owner[last] = copy.deepcopy(junk)  # the same list put twice could come to stand within itself
     try:
         record = read_bundle(Entry("bundle 1", broken))
     except RecordError as error:
