@@ -364,11 +364,18 @@ def test_frozen_parts_in_bfloat16_need_a_trainer_of_that_precision(
         trainer(tmp_path, max_steps=1).fit(stage, datamodule=OneBatch(examples))
 
 
+def quiet_compiler(test: Callable[..., None]) -> Callable[..., None]:
+    """Let torch's compiler warn: it looks at gradients, leaf or not, and at every name of every module."""
+    for warning in (
+        "ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning",
+        "ignore:The .grad attribute of a Tensor that is not a leaf Tensor:UserWarning",
+    ):
+        test = pytest.mark.filterwarnings(warning)(test)
+    return test
+
+
 @pytest.mark.slow
-# The compiler looks at the gradients of what it is given, leaf or not.
-# Its keys are pickled, which looks at every name of every module, deprecated ones of jsonargparse too.
-@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf Tensor:UserWarning")
+@quiet_compiler
 @pytest.mark.parametrize("lay", [pad, pack])
 def test_what_is_compiled_teaches_the_same_for_texts_of_any_length(
     make_model: MakeModel, make_processor: Callable[..., Any], examples: list[Example], lay: Callable[..., Batch]
@@ -388,6 +395,37 @@ def test_what_is_compiled_teaches_the_same_for_texts_of_any_length(
         theirs = dict(plain.model.projector.named_parameters())
         for name, one in compiled.model.projector.named_parameters():
             torch.testing.assert_close(one.grad, theirs[name].grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@quiet_compiler
+@pytest.mark.parametrize("recompute", [False, True])
+def test_what_is_compiled_looks_at_the_pictures_of_each_batch(
+    make_model: MakeModel, make_processor: Callable[..., Any], examples: list[Example], recompute: bool
+) -> None:
+    stages = []
+    for compiled in (False, True):
+        plain = make_model()
+        torch.manual_seed(0)
+        crossing = partial(GatedCrossAttention, every=1, heads=2, head_width=8)
+        model = VisionLanguageModel(plain.language, plain.vision, MLPProjector, crossing)
+        for block in model.cross_attention.blocks:
+            torch.nn.init.constant_(block.alpha_cross_attn, 1.0)
+        stages.append(
+            Stage("align", model, {"cross_attention": 1e-2}, adam, compiled=compiled, recompute=recompute).train()
+        )
+    processor = make_processor(stages[0].model)
+    batches = [
+        pad([processor.training(one) for one in some], image_id=processor.image_id)
+        for some in (examples[:2], examples[2:4])
+    ]
+    graphs = []
+    for batch in batches * 2:
+        plain, compiled = (AnswerLoss().loss(stage.model, batch) for stage in stages)
+        torch.testing.assert_close(plain, compiled, rtol=1e-5, atol=1e-6)
+        compiled.backward()
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[-1] == graphs[1], "what was compiled serves the batches that follow"
 
 
 @pytest.mark.slow
