@@ -275,8 +275,8 @@ class MedicalData(lightning.LightningDataModule):
         return self.trainer
 
     def _write_quarantine(self) -> None:
-        path = Path(self._trainer().default_root_dir) / "quarantine.jsonl"
-        write_quarantine(path, self.quarantined)
+        if self._trainer().is_global_zero:  # every rank has set the same aside
+            write_quarantine(Path(self._trainer().default_root_dir) / "quarantine.jsonl", self.quarantined)
 
 
 def _keeps_features(module: object) -> bool:

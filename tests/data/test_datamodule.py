@@ -71,6 +71,7 @@ def attach(
             lightning_module=SimpleNamespace(processor=processor),
             global_rank=0,
             world_size=1,
+            is_global_zero=True,
             default_root_dir=str(tmp_path / "run"),
         )
         return data
@@ -103,6 +104,17 @@ def test_corrupt_images_are_quarantined_with_reasons_and_the_rest_is_trained_on(
     assert [example.id for example in data.examples("train")] == ["a.png", "b.png", "c.png"]
     assert [len(batch.ids_BT) for batch in data.train_dataloader()] == [2]
     assert [len(batch.ids_BT) for batch in data.val_dataloader()] == [1]
+
+
+def test_one_rank_writes_down_what_all_have_set_aside(
+    folder: Path, attach: Callable[[MedicalData], MedicalData]
+) -> None:
+    records = [about(folder / "a.png"), about(folder / "text.png"), about(folder / "b.png", split="validation")]
+    other = attach(MedicalData([Shelf(records)], batch_size=1))
+    other.trainer.is_global_zero = False  # type: ignore[misc, union-attr]
+    other.setup("fit")
+    assert [one.record for one in other.quarantined] == ["text.png"]
+    assert not (folder / "run").exists()
 
 
 def test_setting_up_again_reads_nothing_again(folder: Path, attach: Callable[[MedicalData], MedicalData]) -> None:
