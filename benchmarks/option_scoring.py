@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,18 @@ def main() -> None:
         shot_split="test",
     )
     pubmedqa = Task(
-        name="pubmedqa", version=1, source=PubMedQa(str(root / "07_qa_pubmedqa")), prompt="{question}\nAnswer:"
+        name="pubmedqa",
+        version=1,
+        source=PubMedQa(str(root / "07_qa_pubmedqa")),
+        prompt="{question}\nAnswer:",
+        shot_split="test",
     )
     five_shot, no_shot = asked(medmcqa, items), asked(pubmedqa, items)
+    with_abstracts = asked(replace(pubmedqa, shots=5), items // 2)
     write("option_scoring", [compare(session, f"MedMCQA 5-shot, {items} items", five_shot, bar=4.5, pairs=pairs)])
     write("option_scoring", [compare(session, f"PubMedQA 0-shot, {items} items", no_shot, bar=1.8, pairs=pairs)])
+    claim = f"PubMedQA 5-shot with abstracts, {items // 2} items"
+    write("option_scoring", [compare(session, claim, with_abstracts, bar=None, pairs=pairs)])
     if has_bfloat16():
         session.model.bfloat16()
         claim = f"MedMCQA 5-shot in bfloat16, {items} items"
@@ -71,7 +79,7 @@ def asked(task: Task, items: int) -> list[Example]:
 
 
 def compare(
-    session: Session, claim: str, examples: Sequence[Example], *, bar: float, pairs: int, exact: bool = True
+    session: Session, claim: str, examples: Sequence[Example], *, bar: float | None, pairs: int, exact: bool = True
 ) -> Claim:
     """One claim, on these questions."""
     requests = [request for example in examples for request in requests_of(session, example)]
