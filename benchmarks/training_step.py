@@ -11,8 +11,9 @@ benchmarks/results/training_step.json, those of other claims are left there.
 
 mmmed's step is in bfloat16 with frozen parts in bfloat16 where the processor has units for it, and against a peer in
 float32 in float32 too. Where a processor has none, bfloat16 is emulated and no gain for anybody, so that ours stays in
-float32. What is held against the peer first is in float32 on both sides; how far the losses of what is timed lie apart
-is told beside it.
+float32. What is held against the peer first is in float32 on both sides, over the same words: the rows that the peer's
+vocabulary has more, for the image token, are kept out of that softmax, and are in what is timed. How far the losses of
+what is timed lie apart is told beside it.
 
 `rate` holds the operations that a step of align cannot do without against the matrix products that the same threads do
 in the same time.
@@ -21,8 +22,8 @@ in the same time.
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ from mmmed.interop.export import export
 from mmmed.models.encoders.transformers import TransformersEncoder
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load, save
-from mmmed.models.language import CausalLanguageModel
+from mmmed.models.language import CausalLanguageModel, LanguageModel
 from mmmed.models.products import use_fastest_products
 from mmmed.models.projector import MLPProjector
 from mmmed.models.vlm import Batch, VisionLanguageModel
@@ -53,7 +54,8 @@ VISION = {"model_type": "clip_vision_model", "image_size": 224, "patch_size": 16
 PRECISIONS = ("float32", "autocast", "bfloat16")
 CLAIMS = ("align", "instruct", "rate", "memory")
 QUESTIONS = 8
-CAPTIONS = 8
+CAPTIONS = 32
+"""Films of a batch of align: the 256 of LLaVA-1.5, spread over eight devices."""
 BARS = {
     ("align", "float32"): 3.0,
     ("align", "autocast"): 2.0,
@@ -276,14 +278,29 @@ def rate_row(folder: Path, precision: str, pairs: int) -> Claim:
 
 
 def compare(our: Step, their: Step) -> dict[str, float]:
-    """Relative difference of the losses and of all gradients together."""
-    (loss, found), (expected, references) = our.gradients(), their.gradients()
-    # The peer's vocabulary is longer by the rows for the image token, which nothing here asks for.
+    """Relative difference of the losses and of all gradients together, over the words that both know."""
+    language = our.model.language
+    assert isinstance(language, LanguageModel)
+    with without_added_words(their.model, words=len(language.output_matrix)):
+        expected, references = their.gradients()
+    loss, found = our.gradients()
     shared = {name: (found[name], one[: len(found[name])]) for name, one in references.items() if name in found}
     assert shared.keys() == found.keys(), sorted(found.keys() ^ shared.keys())
     difference = sum(float((a - b).square().sum()) for a, b in shared.values()) ** 0.5
     whole = sum(float(b.square().sum()) for _, b in shared.values()) ** 0.5
     return {"loss": abs(loss - expected) / expected, "gradients": difference / whole}
+
+
+@contextmanager
+def without_added_words(peer: nn.Module, *, words: int) -> Iterator[None]:
+    """Keep what LLaVA has behind our vocabulary, the image token and what rounds it up, out of the peer's softmax."""
+
+    def unlikely(head: nn.Module, inputs: tuple[Tensor], logits_BTV: Tensor) -> Tensor:
+        return logits_BTV.where(torch.arange(logits_BTV.shape[-1]) < words, -torch.inf)
+
+    handle = peer.get_submodule("lm_head").register_forward_hook(unlikely)
+    yield
+    handle.remove()
 
 
 def memory_row(folder: Path) -> Claim:
