@@ -58,7 +58,7 @@ def attention_row(tokens: int, pairs: int) -> Claim:
     shapes = [(HEADS, tokens), (GROUPS, tokens), (GROUPS, tokens)]
     given = [torch.randn(1, *shape, WIDTH).bfloat16().requires_grad_() for shape in shapes]
 
-    whole = blocks.Span(0, tokens, 0, tokens, None)
+    whole = blocks.side_by_side([blocks.Span(0, tokens, 0, tokens, None)])
 
     def usual(*one: Tensor) -> Tensor:
         return functional.scaled_dot_product_attention(*one, is_causal=True, enable_gqa=True)
@@ -67,7 +67,7 @@ def attention_row(tokens: int, pairs: int) -> Claim:
         f"attention of {tokens} tokens, bfloat16",
         "torch's fused kernel",
         theirs=lambda: [usual(*given), *given],
-        ours=lambda: [blocks.block_attention(*given, [whole], scaling=WIDTH**-0.5), *given],
+        ours=lambda: [blocks.block_attention(*given, whole, scaling=WIDTH**-0.5), *given],
         exact=lambda: exact(usual, given),
         pairs=pairs,
     )

@@ -2,15 +2,16 @@
 
 On processors with bfloat16 units but no tiles it takes about two thirds of the time of torch's fused kernel, at the
 same distance from float64 (docs/performance.md). Weights are held of one block of queries at a time, and made anew for
-the gradient; those of keys behind its last query are not computed.
+the gradient; those of keys behind its last query are not computed. Short trees are read side by side, in products of
+one batch.
 
-Letters in tensor names: H heads of queries, G of keys, Q queries of each key's head in a block, T queries, K keys,
-C head width.
+Letters in tensor names: H heads of queries, G of keys, T tokens of a row, N spans side by side, Q queries of each in a
+block, R queries of each that have the same key, K keys, C head width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,7 +20,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 BLOCK = 512
-"""Queries at a time; for smaller products, waking the threads costs more than is saved."""
+"""Queries at a time, of all spans; for smaller products, waking the threads costs more than is saved."""
+LEAST = 96
+"""Queries of each span at a time."""
+SPANS, TOKENS, LENGTH = 8, 2400, 0.8
+"""Most spans side by side, the most tokens of them, and the length of the shortest in terms of the longest."""
 
 
 class Span(NamedTuple):
@@ -50,7 +55,7 @@ def is_faster() -> bool:
 
 
 def block_attention(
-    query_1HTC: Tensor, key_1GKC: Tensor, value_1GKC: Tensor, spans: Sequence[Span], *, scaling: float
+    query_1HTC: Tensor, key_1GKC: Tensor, value_1GKC: Tensor, sides: Sequence[Side], *, scaling: float
 ) -> Tensor:
     """What each query reads (1, H, T, C), in bfloat16.
 
@@ -58,103 +63,192 @@ def block_attention(
         query_1HTC: Each of one span.
         key_1GKC: H is a multiple of G.
         value_1GKC: As keys.
-        spans: Of the queries; together they are all of them.
+        sides: The spans of all queries, by `side_by_side`; those of one row serve all layers.
         scaling: Of the products of queries and keys.
     """
     halves = [one[0].bfloat16() for one in (query_1HTC, key_1GKC, value_1GKC)]
     # What is in bfloat16 here, softmax included, stays so.
     with torch.autocast("cpu", enabled=False):
-        read_HTC: Tensor = _BlockAttention.apply(*halves, spans, scaling)
+        read_HTC: Tensor = _BlockAttention.apply(*halves, sides, scaling)
     return read_HTC.unsqueeze(0)
 
 
 class _BlockAttention(torch.autograd.Function):
     @staticmethod
-    def forward(query_HTC: Tensor, key_GKC: Tensor, value_GKC: Tensor, spans: Sequence[Span], scaling: float) -> Tensor:
-        row = _Row(query_HTC, key_GKC, scaling)
-        read_HTC = row.like_queries()
-        for block in _blocks(spans):
-            weights_GQK = row.weights(block)
-            row.put(read_HTC, block, torch.bmm(weights_GQK, row.seen(value_GKC, block)))
+    def forward(query_HTC: Tensor, key_GTC: Tensor, value_GTC: Tensor, sides: Sequence[Side], scaling: float) -> Tensor:
+        query_HTC, key_GTC, value_GTC = map(_by_token, (query_HTC, key_GTC, value_GTC))
+        read_HTC = torch.empty_like(query_HTC)
+        for side in sides:
+            key_NGKC, value_NGKC = (side.seen(one) for one in (key_GTC, value_GTC))
+            for block in side.blocks:
+                query_NGRC = block.queries(query_HTC, groups=len(key_GTC)).mul_(scaling)
+                weights_NGRK = block.weights(query_NGRC, block.keys(key_NGKC))
+                block.put(read_HTC, torch.bmm(weights_NGRK, block.keys(value_NGKC)))
         return read_HTC
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Sequence[Span], float], output: Tensor) -> None:
-        *tensors, ctx.spans, ctx.scaling = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Sequence[Side], float], output: Tensor) -> None:
+        *tensors, ctx.sides, ctx.scaling = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_HTC: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        query_HTC, key_GKC, value_GKC = ctx.saved_tensors
-        row = _Row(query_HTC, key_GKC, ctx.scaling)
-        of_query_HTC = row.like_queries()
-        of_key_GKC, of_value_GKC = (torch.zeros_like(one, dtype=torch.float32) for one in (key_GKC, value_GKC))
-        for block in _blocks(ctx.spans):
-            weights_GQK = row.weights(block)
-            gradient_GQC = row.take(gradient_HTC, block)
-            row.add(of_value_GKC, block, torch.bmm(weights_GQK.mT, gradient_GQC))
-            of_weights_GQK = torch.bmm(gradient_GQC, row.seen(value_GKC, block).mT)
-            of_products_GQK = torch._softmax_backward_data(of_weights_GQK, weights_GQK, -1, weights_GQK.dtype)
-            row.put(of_query_HTC, block, torch.bmm(of_products_GQK, row.seen(key_GKC, block)))
-            row.add(of_key_GKC, block, torch.bmm(of_products_GQK.mT, row.queries(block)))
-        return of_query_HTC.mul_(ctx.scaling), of_key_GKC.bfloat16(), of_value_GKC.bfloat16(), None, None
+        query_HTC, key_GTC, value_GTC, gradient_HTC = map(_by_token, (*ctx.saved_tensors, gradient_HTC))
+        of_query_HTC = torch.empty_like(query_HTC)
+        of_key_GTC, of_value_GTC = (torch.zeros_like(one, dtype=torch.float32) for one in (key_GTC, value_GTC))
+        for side in ctx.sides:
+            key_NGKC, value_NGKC = (side.seen(one) for one in (key_GTC, value_GTC))
+            of_key_NGKC, of_value_NGKC = (torch.zeros_like(key_NGKC, dtype=torch.float32) for _ in range(2))
+            for block in side.blocks:
+                query_NGRC = block.queries(query_HTC, groups=len(key_GTC)).mul_(ctx.scaling)
+                gradient_NGRC = block.hide(block.queries(gradient_HTC, groups=len(key_GTC)))
+                weights_NGRK = block.weights(query_NGRC, block.keys(key_NGKC))
+                block.keys(of_value_NGKC).add_(torch.bmm(weights_NGRK.mT, gradient_NGRC))
+                of_weights_NGRK = torch.bmm(gradient_NGRC, block.keys(value_NGKC).mT)
+                of_products_NGRK = torch._softmax_backward_data(of_weights_NGRK, weights_NGRK, -1, weights_NGRK.dtype)
+                block.put(of_query_HTC, torch.bmm(of_products_NGRK, block.keys(key_NGKC)))
+                block.keys(of_key_NGKC).add_(torch.bmm(of_products_NGRK.mT, query_NGRC))
+            side.add(of_key_GTC, of_key_NGKC)
+            side.add(of_value_GTC, of_value_NGKC)
+        return of_query_HTC.mul_(ctx.scaling), of_key_GTC.bfloat16(), of_value_GTC.bfloat16(), None, None
 
 
-def _blocks(spans: Sequence[Span]) -> Iterator[Span]:
-    """The spans, none longer than a block, and none with keys behind its last query."""
-    for begin, end, first_key, last_key, mask, root in spans:
-        for first in range(begin, end, BLOCK):
-            last = min(first + BLOCK, end)
-            seen = last_key - (end - last)
-            part = mask[first - begin : last - begin, : root + seen - first_key] if mask is not None else None
-            yield Span(first, last, first_key, seen, part, root)
+class Side:
+    """Spans that are read side by side; shorter ones are filled up behind their end, with their last token.
+
+    Args:
+        spans: Of about the same length, with the same root; one alone may have a mask.
+    """
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self.spans = spans
+        self.root = spans[0].root
+        begins, ends, first_keys, last_keys = torch.tensor([span[:4] for span in spans]).T.unsqueeze(-1)
+        queries_NQ = begins + torch.arange(int((ends - begins).max()))
+        keys_NK = first_keys + torch.arange(int((last_keys - first_keys).max()))
+        root_NK = torch.arange(self.root).expand(len(spans), -1)
+        self._keys = _Places(torch.cat((root_NK, torch.minimum(keys_NK, last_keys - 1)), dim=1))
+        self.blocks = list(self._blocks(torch.minimum(queries_NQ, ends - 1), queries_NQ >= ends))
+
+    def _blocks(self, queries_NQ: Tensor, behind_NQ: Tensor) -> Iterator[_Block]:
+        """Some queries of each after others, without the keys behind the last."""
+        spans, queries = queries_NQ.shape
+        size, mask_QK = max(LEAST, BLOCK // spans), self.spans[0].mask_QK
+        for first in range(0, queries, size):
+            last = min(first + size, queries)
+            part, seen = slice(first, last), self._keys.count - (queries - last)
+            later_QQ = _later()[: last - first, : last - first]
+            hidden = mask_QK[part, :seen].bfloat16() if mask_QK is not None else later_QQ
+            behind = behind_NQ[:, part] if behind_NQ[:, part].any() else None
+            yield _Block(self.spans, first, seen, _Places(queries_NQ[:, part]), hidden, behind)
+
+    def seen(self, row_GTC: Tensor) -> Tensor:
+        """What they see of keys or values (N x G, K, C)."""
+        return self._keys.of(row_GTC)
+
+    def add(self, row_GTC: Tensor, seen_NGKC: Tensor) -> None:
+        """Add to what they see of them."""
+        each_NGKC = seen_NGKC.view(len(self.spans), len(row_GTC), *seen_NGKC.shape[1:])
+        if self.root:
+            row_GTC[:, : self.root] += each_NGKC[:, :, : self.root].sum(0)
+        for span, one_GKC in zip(self.spans, each_NGKC[:, :, self.root :], strict=True):
+            row_GTC[:, span.first_key : span.last_key] += one_GKC[:, : span.last_key - span.first_key]
 
 
-class _Row:
-    """Queries and keys, of which weights are made."""
+class _Places:
+    """Tokens of a row, some of each span (N, T)."""
 
-    def __init__(self, query_HTC: Tensor, key_GKC: Tensor, scaling: float) -> None:
-        self._scaled_HTC, self._key_GKC = query_HTC * scaling, key_GKC
-        self._groups = key_GKC.shape[0]
+    def __init__(self, places_NT: Tensor) -> None:
+        self.count = places_NT.shape[1]
+        self._places_NT = places_NT
+        self._rows: dict[int, Tensor] = {}
 
-    def like_queries(self) -> Tensor:
-        """Room for a row of all heads (H, T, C), those of one token side by side as layers have them."""
-        heads, tokens, width = self._scaled_HTC.shape
-        return self._scaled_HTC.new_empty(tokens, heads, width).transpose(0, 1)
+    def of(self, row_HTC: Tensor) -> Tensor:
+        """What stands there (N x H, T, C)."""
+        heads, _, width = row_HTC.shape
+        if heads not in self._rows:
+            self._rows[heads] = (self._places_NT[:, None] * heads + torch.arange(heads)[:, None]).flatten()
+        flat = row_HTC.transpose(0, 1).reshape(-1, width)
+        return flat.index_select(0, self._rows[heads]).view(-1, self.count, width)
 
-    def weights(self, block: Span) -> Tensor:
-        """How much each query takes of each key (G, Q, K)."""
-        products_GQK = torch.bmm(self.queries(block), self.seen(self._key_GKC, block).mT)
-        queries = block.end - block.begin
-        each = products_GQK.view(self._groups, -1, queries, products_GQK.shape[2])
-        if block.mask_QK is not None:
-            each += block.mask_QK
+
+class _Block(NamedTuple):
+    """Some queries of each span of a side.
+
+    Args:
+        spans: Of the side.
+        first: The first query of each, from its beginning.
+        seen: How many keys they see of each, at most.
+        places: Theirs in the row.
+        hidden_QK: Added to the last products of each query and keys.
+        behind_NQ: Which of them stand behind the end of their span; None if none does.
+    """
+
+    spans: Sequence[Span]
+    first: int
+    seen: int
+    places: _Places
+    hidden_QK: Tensor
+    behind_NQ: Tensor | None
+
+    def queries(self, row_HTC: Tensor, *, groups: int) -> Tensor:
+        """Their part of a row, queries of one key's head side by side (N x G, R, C)."""
+        return self.places.of(row_HTC).view(len(self.spans) * groups, -1, row_HTC.shape[2])
+
+    def hide(self, part_NGRC: Tensor) -> Tensor:
+        """Such a part with zeros where no query of the row stands."""
+        if self.behind_NQ is not None:
+            spans, queries = self.behind_NQ.shape
+            each = part_NGRC.view(spans, -1, queries, part_NGRC.shape[2])
+            each.masked_fill_(self.behind_NQ[:, None, :, None], 0.0)
+        return part_NGRC
+
+    def keys(self, seen_NGKC: Tensor) -> Tensor:
+        """The keys, or values, that they see."""
+        return seen_NGKC[:, : self.seen]
+
+    def weights(self, query_NGRC: Tensor, key_NGKC: Tensor) -> Tensor:
+        """How much each query takes of each key (N x G, R, K)."""
+        products_NGRK = torch.bmm(query_NGRC, key_NGKC.mT)
+        queries, keys = self.hidden_QK.shape
+        products_NGRK.view(-1, queries, self.seen)[..., -keys:] += self.hidden_QK
+        return torch.softmax(products_NGRK, dim=-1)
+
+    def put(self, row_HTC: Tensor, part_NGRC: Tensor) -> None:
+        """The way back into a row."""
+        each = part_NGRC.view(len(self.spans), len(row_HTC), -1, row_HTC.shape[2])
+        for span, one_HQC in zip(self.spans, each, strict=True):
+            into_HQC = row_HTC[:, span.begin + self.first : span.end][:, : one_HQC.shape[1]]
+            into_HQC.copy_(one_HQC[:, : into_HQC.shape[1]])
+
+
+def side_by_side(spans: Iterable[Span]) -> list[Side]:
+    """Lay trees of about one length side by side, and everything else by itself."""
+    sides: list[list[Span]] = []
+    for span in sorted(spans, key=lambda one: (one.root, one.begin - one.end)):
+        if sides and _fits(span, sides[-1]):
+            sides[-1].append(span)
         else:
-            each[..., -queries:] += _later()[:queries, :queries]
-        return torch.softmax(products_GQK, dim=-1)
+            sides.append([span])
+    return list(map(Side, sides))
 
-    def queries(self, block: Span) -> Tensor:
-        """Scaled queries (G, Q, C)."""
-        return self.take(self._scaled_HTC, block)
 
-    def seen(self, row_GKC: Tensor, block: Span) -> Tensor:
-        """What a block sees of keys or values."""
-        seen_GKC = row_GKC[:, block.first_key : block.last_key]
-        return torch.cat((row_GKC[:, : block.root], seen_GKC), dim=1) if block.root else seen_GKC
+def _fits(span: Span, side: Sequence[Span]) -> bool:
+    longest = side[0].end - side[0].begin
+    alike = all(_is_tree(one) for one in (span, side[0])) and span.root == side[0].root
+    few = len(side) < SPANS and longest * (len(side) + 1) <= TOKENS
+    return alike and few and span.end - span.begin >= LENGTH * longest
 
-    def add(self, row_GKC: Tensor, block: Span, block_GKC: Tensor) -> None:
-        """Add to what it sees of them."""
-        row_GKC[:, : block.root] += block_GKC[:, : block.root]
-        row_GKC[:, block.first_key : block.last_key] += block_GKC[:, block.root :]
 
-    def take(self, row_HTC: Tensor, block: Span) -> Tensor:
-        """A block of queries, those of one key's head side by side (G, Q, C)."""
-        return row_HTC[:, block.begin : block.end].reshape(self._groups, -1, row_HTC.shape[2])
+def _is_tree(span: Span) -> bool:
+    """Whether its queries see themselves and their root."""
+    return span.mask_QK is None and (span.begin, span.end) == (span.first_key, span.last_key)
 
-    def put(self, row_HTC: Tensor, block: Span, block_GQC: Tensor) -> None:
-        """The way back."""
-        row_HTC[:, block.begin : block.end] = block_GQC.view(len(row_HTC), -1, row_HTC.shape[2])
+
+def _by_token(row_HTC: Tensor) -> Tensor:
+    """The same, all heads of one token side by side, as layers have them."""
+    return row_HTC.transpose(0, 1).contiguous().transpose(0, 1)
 
 
 @cache

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmmed.errors import ConfigError
-from mmmed.models.block_attention import Span, block_attention, is_faster
+from mmmed.models.block_attention import Side, Span, block_attention, is_faster, side_by_side
 from mmmed.models.packing import Layout, dense_mask, sees
 
 if TYPE_CHECKING:
@@ -40,12 +40,14 @@ class TreeRow:
         rest_masks: Of each tree with branches, which of its tokens those after its trunk see, as a float mask.
         block_mask: For FlexAttention, where that runs.
         layers: How many layers have asked for it.
+        sides: Its trees side by side, where they are read in blocks, from the first layer on.
     """
 
     layout: Layout
     rest_masks: list[Tensor | None]
     block_mask: BlockMask | None
     layers: int = 0
+    sides: list[Side] | None = None
 
 
 def tree_arguments(model: Any, layout: Layout, *, dtype: torch.dtype) -> dict[str, Any]:
@@ -203,7 +205,7 @@ def plain_attention(
     for row in range(rows):
         query, key, value = (each[row : row + 1] for each in (query_BHTC, key_BHTC, value_BHTC))
         whole = Span(0, tokens, 0, key.shape[2], masks_BTK[row] if masks_BTK is not None else None)
-        read.append(block_attention(query, key, value, [whole], scaling=scale))
+        read.append(block_attention(query, key, value, side_by_side([whole]), scaling=scale))
     return torch.cat(read).transpose(1, 2).contiguous(), None
 
 
@@ -222,7 +224,8 @@ def by_tree(
     """
     scale = scaling or query_BHTC.shape[-1] ** -0.5
     if _by_blocks(query_BHTC, dropout=dropout):
-        return block_attention(query_BHTC, key_BHTC, value_BHTC, list(_spans(tree)), scaling=scale)
+        tree.sides = tree.sides or side_by_side(_spans(tree))
+        return block_attention(query_BHTC, key_BHTC, value_BHTC, tree.sides, scaling=scale)
     # Split, not sliced: the gradient of a slice is a whole row of zeros around it.
     root = tree.layout.root
     lengths = [root, *(end - begin for begin, _, end in tree.layout.trees)]
@@ -252,7 +255,7 @@ def _spans(tree: TreeRow) -> Iterator[Span]:
         if trunk_end > begin:
             yield Span(begin, trunk_end, begin, trunk_end, None, root)
         if mask is not None:
-            yield Span(trunk_end, end, begin, end, mask.bfloat16(), root)
+            yield Span(trunk_end, end, begin, end, mask, root)
 
 
 def _attend(
