@@ -7,7 +7,8 @@ Rows are made on processors that they are used on (`models/products.py`, `models
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 from measuring import Claim, in_turns, timed, write
@@ -30,7 +31,7 @@ def main() -> None:
     if products.is_faster():
         write("layers", [product_row(rows, pairs) for rows in (16, 256, 2048)])
     if blocks.is_faster():
-        write("layers", [attention_row(tokens, pairs) for tokens in (150, 290, 600, 1000)])
+        write("layers", [attention_row(lengths, pairs) for lengths in ([150], [290], [600], [1000], range(254, 286))])
 
 
 def product_row(rows: int, pairs: int) -> Claim:
@@ -52,22 +53,27 @@ def product_row(rows: int, pairs: int) -> Claim:
     )
 
 
-def attention_row(tokens: int, pairs: int) -> Claim:
-    """Attention of a document."""
+def attention_row(lengths: Sequence[int], pairs: int) -> Claim:
+    """Attention of a document, or of a row of several."""
     torch.manual_seed(0)
-    shapes = [(HEADS, tokens), (GROUPS, tokens), (GROUPS, tokens)]
+    shapes = [(HEADS, sum(lengths)), (GROUPS, sum(lengths)), (GROUPS, sum(lengths))]
     given = [torch.randn(1, *shape, WIDTH).bfloat16().requires_grad_() for shape in shapes]
+    sides = blocks.side_by_side(
+        blocks.Span(end - length, end, end - length, end, None)
+        for length, end in zip(lengths, accumulate(lengths), strict=True)
+    )
 
-    whole = blocks.side_by_side([blocks.Span(0, tokens, 0, tokens, None)])
+    def usual(*rows: Tensor) -> Tensor:
+        documents = zip(*(row.split(list(lengths), dim=2) for row in rows), strict=True)
+        read = [functional.scaled_dot_product_attention(*one, is_causal=True, enable_gqa=True) for one in documents]
+        return torch.cat(read, dim=2) if len(read) > 1 else read[0]
 
-    def usual(*one: Tensor) -> Tensor:
-        return functional.scaled_dot_product_attention(*one, is_causal=True, enable_gqa=True)
-
+    what = f"{lengths[0]}" if len(lengths) == 1 else f"{len(lengths)} documents of {min(lengths)} to {max(lengths)}"
     return row(
-        f"attention of {tokens} tokens, bfloat16",
+        f"attention of {what} tokens, bfloat16",
         "torch's fused kernel",
         theirs=lambda: [usual(*given), *given],
-        ours=lambda: [blocks.block_attention(*given, whole, scaling=WIDTH**-0.5), *given],
+        ours=lambda: [blocks.block_attention(*given, sides, scaling=WIDTH**-0.5), *given],
         exact=lambda: exact(usual, given),
         pairs=pairs,
     )
