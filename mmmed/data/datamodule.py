@@ -275,7 +275,7 @@ class MedicalData(lightning.LightningDataModule):
         return self.trainer
 
     def _write_quarantine(self) -> None:
-        if self._trainer().is_global_zero:  # every rank has set the same aside
+        if self._trainer().global_rank == 0:  # every rank has set the same aside
             write_quarantine(Path(self._trainer().default_root_dir) / "quarantine.jsonl", self.quarantined)
 
 

@@ -1,8 +1,9 @@
 """Attention within packed rows, put into any decoder of transformers whose attention can be exchanged.
 
-On a CPU, each tree is read by itself: its trunk with the causal kernel, and what branches off with a mask of its own
-rows alone. Measured there, this beats one mask over a whole row by two to four times (docs/performance.md), because
-masked kernels compute what they then throw away. On a GPU, FlexAttention leaves out the blocks that nobody sees.
+On a CPU, each tree is read by itself, or beside others of its length: its trunk with a causal kernel, and what branches
+off with a mask of its own rows alone. Measured there, this beats one mask over a whole row by two to four times
+(docs/performance.md), because masked kernels compute what they then throw away. On a GPU, FlexAttention leaves out the
+blocks that nobody sees.
 
 Letters in tensor names: B batch, H heads, T tokens, C head width, Q queries, K keys.
 """

@@ -71,7 +71,6 @@ def attach(
             lightning_module=SimpleNamespace(processor=processor),
             global_rank=0,
             world_size=1,
-            is_global_zero=True,
             default_root_dir=str(tmp_path / "run"),
         )
         return data
@@ -111,7 +110,7 @@ def test_one_rank_writes_down_what_all_have_set_aside(
 ) -> None:
     records = [about(folder / "a.png"), about(folder / "text.png"), about(folder / "b.png", split="validation")]
     other = attach(MedicalData([Shelf(records)], batch_size=1))
-    other.trainer.is_global_zero = False  # type: ignore[misc, union-attr]
+    other.trainer.global_rank = 1  # type: ignore[misc, union-attr]
     other.setup("fit")
     assert [one.record for one in other.quarantined] == ["text.png"]
     assert not (folder / "run").exists()
