@@ -33,9 +33,12 @@ MEMORY = {
 
 @cache
 def machine() -> str:
-    """Processor, threads and versions; no name of a host."""
+    """Processor with its family and model, threads and versions; no name of a host."""
     told = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.partition(":")[2].strip() for line in told if "model name" in line), platform.machine())
+    known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(told))}
+    name = known.get("model name", platform.machine())
+    if {"cpu family", "model"} <= known.keys():
+        name += f" (family {known['cpu family']}, model {known['model']})"
     units = "bfloat16 units" if has_bfloat16() else "no bfloat16 units"
     threads = f"{torch.get_num_threads()} of {os.cpu_count()} threads"
     return f"{name}, {units}, {threads}, Python {platform.python_version()}, torch {torch.__version__}"

@@ -60,10 +60,10 @@ def main() -> None:
         shot_split="test",
     )
     five_shot, no_shot = asked(medmcqa, items), asked(pubmedqa, items)
-    with_abstracts = asked(replace(pubmedqa, shots=5), items // 2)
+    with_abstracts = asked(replace(pubmedqa, shots=5), items // 4)
     write("option_scoring", [compare(session, f"MedMCQA 5-shot, {items} items", five_shot, bar=4.5, pairs=pairs)])
     write("option_scoring", [compare(session, f"PubMedQA 0-shot, {items} items", no_shot, bar=1.8, pairs=pairs)])
-    claim = f"PubMedQA 5-shot with abstracts, {items // 2} items"
+    claim = f"PubMedQA 5-shot with abstracts, {items // 4} items"
     write("option_scoring", [compare(session, claim, with_abstracts, bar=None, pairs=pairs)])
     if has_bfloat16():
         session.model.bfloat16()
