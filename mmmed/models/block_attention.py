@@ -66,7 +66,7 @@ def block_attention(
         sides: The spans of all queries, by `side_by_side`; those of one row serve all layers.
         scaling: Of the products of queries and keys.
     """
-    halves = [one[0].bfloat16() for one in (query_1HTC, key_1GKC, value_1GKC)]
+    halves = [_by_token(one[0].bfloat16()) for one in (query_1HTC, key_1GKC, value_1GKC)]
     # What is in bfloat16 here, softmax included, stays so.
     with torch.autocast("cpu", enabled=False):
         read_HTC: Tensor = _BlockAttention.apply(*halves, sides, scaling)
@@ -76,7 +76,6 @@ def block_attention(
 class _BlockAttention(torch.autograd.Function):
     @staticmethod
     def forward(query_HTC: Tensor, key_GTC: Tensor, value_GTC: Tensor, sides: Sequence[Side], scaling: float) -> Tensor:
-        query_HTC, key_GTC, value_GTC = map(_by_token, (query_HTC, key_GTC, value_GTC))
         read_HTC = torch.empty_like(query_HTC)
         for side in sides:
             key_NGKC, value_NGKC = (side.seen(one) for one in (key_GTC, value_GTC))
@@ -94,7 +93,8 @@ class _BlockAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_HTC: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        query_HTC, key_GTC, value_GTC, gradient_HTC = map(_by_token, (*ctx.saved_tensors, gradient_HTC))
+        query_HTC, key_GTC, value_GTC = ctx.saved_tensors
+        gradient_HTC = _by_token(gradient_HTC)
         of_query_HTC = torch.empty_like(query_HTC)
         of_key_GTC, of_value_GTC = (torch.zeros_like(one, dtype=torch.float32) for one in (key_GTC, value_GTC))
         for side in ctx.sides:
