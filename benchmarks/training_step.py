@@ -56,6 +56,10 @@ CLAIMS = ("align", "instruct", "rate", "memory")
 QUESTIONS = 8
 CAPTIONS = 32
 """Films of a batch of align: the 256 of LLaVA-1.5, spread over eight devices."""
+WHAT = {
+    "align": f"{CAPTIONS} films with a report each, features kept",
+    "instruct": f"{QUESTIONS} questions about one film",
+}
 BARS = {
     ("align", "float32"): 3.0,
     ("align", "autocast"): 2.0,
@@ -229,12 +233,8 @@ def time_row(
 ) -> Claim:
     """Time one against the other; the bar is for the fastest precision that this processor has."""
     losses = [one.gradients()[0] for one in (our, their)]  # which warms both up
-    what = {
-        "align": f"align, {CAPTIONS} films with a report each, features kept",
-        "instruct": f"instruct, {QUESTIONS} questions about one film",
-    }[claim]
     return in_turns(
-        f"{what}; mmmed in {mine}",
+        f"{claim}, {WHAT[claim]}; mmmed in {mine}",
         peer=PEERS[precision],
         theirs=their.run,
         ours=our.run,

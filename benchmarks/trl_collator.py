@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from measuring import Claim, in_turns, write
 from torch import Tensor
-from training_step import CAPTIONS, QUESTIONS, Step, examples, make, ours, own_precisions, theirs
+from training_step import WHAT, Step, examples, make, ours, own_precisions, theirs
 from transformers import AutoProcessor
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
@@ -29,10 +29,6 @@ from mmmed.records import Example
 from mmmed.training.objectives import AnswerLoss
 
 PEER = "TRL's collator and transformers LLaVA, bfloat16 autocast"
-WHAT = {
-    "align": f"{CAPTIONS} films with a report each, features kept",
-    "instruct": f"{QUESTIONS} questions about one film",
-}
 
 
 def main() -> None:
