@@ -129,11 +129,13 @@ def make_model(tokenizer_folder: Path) -> Callable[..., VisionLanguageModel]:
         vision: bool = True,
         select: Any = "patch",
         adapter: dict[str, Any] | None = None,
+        attention: str | None = None,
         **settings: Any,
     ) -> VisionLanguageModel:
         torch.manual_seed(seed)
+        config = LLAMA | {"vocab_size": 420} | settings
         language = CausalLanguageModel(
-            None, config=LLAMA | {"vocab_size": 420} | settings, tokenizer=str(tokenizer_folder), adapter=adapter
+            None, config=config, tokenizer=str(tokenizer_folder), adapter=adapter, attention=attention
         )
         if not vision:
             return VisionLanguageModel(language, None, None).eval()

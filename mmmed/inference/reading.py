@@ -19,6 +19,8 @@ from transformers.cache_utils import Cache, DynamicLayer
 from mmmed.inference.forest import SHORTEST_SHARED, Node, grow
 from mmmed.models.cross_attention import VisualCache
 from mmmed.models.fusion import splice
+from mmmed.models.packing import one_after_another
+from mmmed.models.tree_attention import Before
 from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example, LazyImage
@@ -53,6 +55,16 @@ class Trunk:
     @property
     def length(self) -> int:
         return self.seen_GL.shape[1]
+
+    def before(self, rows: Sequence[int]) -> Before:
+        """Some of its rows, as trees of a packed row go on from them."""
+        tokens_G = self.seen_GL.sum(1).tolist()
+        # Only what goes on behind shorter rows than others has holes.
+        places = [
+            slice(tokens) if bool(seen_L[:tokens].all()) else seen_L.nonzero()[:, 0]
+            for tokens, seen_L in zip(tokens_G, self.seen_GL, strict=True)
+        ]
+        return Before(self.cache, rows, [places[row] for row in rows], [tokens_G[row] for row in rows])
 
 
 class Album:
@@ -169,6 +181,10 @@ class _Reader:
         self.device = next(model.parameters()).device
 
     def visit(self, branches: Sequence[_Branch], *, trunk: Trunk | None) -> Iterator[list[Tail]]:
+        ends = [branch for branch in branches if not branch.node.children and not self.keep_tails]
+        if ends and self._reads_rows(ends):
+            yield from self._rows(ends, trunk)
+            branches = [branch for branch in branches if branch.node.children]
         for block in self._blocks(branches, before=trunk.length if trunk else 0):
             is_kept = self.keep_tails or any(branch.node.children for branch in block)
             hidden_RSD, grown = self._read(block, trunk, keep=is_kept)
@@ -195,6 +211,36 @@ class _Reader:
             held += longest
         if block:
             yield block
+
+    def _reads_rows(self, ends: Sequence[_Branch]) -> bool:
+        if self.model.cross_attention is not None or self.model.order is not None:
+            return False
+        return self.model.language.reads_rows(max(branch.node.end for branch in ends))
+
+    def _rows(self, ends: Sequence[_Branch], trunk: Trunk | None) -> Iterator[list[Tail]]:
+        """Nodes that nobody goes on from, end to end in rows without padding."""
+        row: list[_Branch] = []
+        held = 0
+        for branch in sorted(ends, key=lambda one: len(one.node)):
+            if row and held + len(branch.node) > TOKENS_AT_ONCE["cpu"]:
+                yield self._read_row(row, trunk)
+                row, held = [], 0
+            row.append(branch)
+            held += len(branch.node)
+        yield self._read_row(row, trunk)
+
+    def _read_row(self, row: Sequence[_Branch], trunk: Trunk | None) -> list[Tail]:
+        stretches = [self.sequences[node.sequences[0]][node.begin : node.end] for node, _ in row]
+        before = trunk.before([parent for _, parent in row]) if trunk is not None else None
+        tokens_1T = torch.tensor([token for stretch in stretches for token in stretch]).unsqueeze(0)
+        is_image_1T = tokens_1T < 0
+        embeddings_1TD = self.model.language.embed(tokens_1T.where(~is_image_1T, self.image_id))
+        if images := [image for stretch in stretches for image in self.album.images(stretch)]:
+            embeddings_1TD = splice(embeddings_1TD, self.album.features(images), is_image_1T)
+        layout = one_after_another([(node.begin, node.end) for node, _ in row])
+        hidden_1TD = self.model.language(embeddings_1TD, None, layout=layout, before=before)
+        parts = hidden_1TD[0].split([len(stretch) for stretch in stretches])
+        return [Tail(node, hidden_SD, 0, None) for (node, _), hidden_SD in zip(row, parts, strict=True)]
 
     def _read(self, block: Sequence[_Branch], trunk: Trunk | None, *, keep: bool) -> tuple[Tensor, Trunk | None]:
         stretches = [self.sequences[node.sequences[0]][node.begin : node.end] for node, _ in block]

@@ -26,7 +26,8 @@ from mmmed.models.auxiliary import Auxiliary
 from mmmed.models.decoder import decoder_layers
 from mmmed.models.decoders import decoder, logits_of, tokenizer_of
 from mmmed.models.four_bits import to_four_bits
-from mmmed.models.tree_attention import check_read_as_tree, keep_from_compiling, tree_arguments
+from mmmed.models.packing import lay
+from mmmed.models.tree_attention import check_reach, check_read_as_tree, keep_from_compiling, tree_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from transformers.generation.streamers import BaseStreamer
 
     from mmmed.models.packing import Layout
+    from mmmed.models.tree_attention import Before
 
 # Shape letters: B batch, T tokens, D width, V vocabulary, S supervised tokens.
 
@@ -70,6 +72,7 @@ class LanguageModel(nn.Module, ABC):
         positions_BT: Tensor | None = None,
         cache: Cache | None = None,
         layout: Layout | None = None,
+        before: Before | None = None,
     ) -> Tensor:
         """Last hidden states (B, T, D).
 
@@ -81,7 +84,12 @@ class LanguageModel(nn.Module, ABC):
             cache: Keys and values of what was read before; it takes up those of this call.
             layout: How the tokens of one row (B = 1) belong together, where conversations share their beginnings; it
                 tells their places and who sees whom, in the stead of attention and positions.
+            before: What the conversations of such a row go on from, which was read before it, on a CPU.
         """
+
+    def reads_rows(self, longest: int) -> bool:
+        """Whether it reads rows with a `layout`, of conversations of up to so many tokens, faster than padded ones."""
+        return False
 
     def finish_training(self) -> None:
         """Get ready to answer fast, and to learn no more."""
@@ -133,6 +141,7 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         self._folded: dict[str, Any] = {}
         self._prompted = True
         self._is_compiled = False
+        self._reads_rows: bool | None = None
         self._usage_E: Tensor | None = None
         taken = inspect.signature(self.model.base_model.forward).parameters
         self._takes_positions = "position_ids" in taken
@@ -175,13 +184,14 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         positions_BT: Tensor | None = None,
         cache: Cache | None = None,
         layout: Layout | None = None,
+        before: Before | None = None,
     ) -> Tensor:
         length = embeddings_BTD.shape[1]
         packed: dict[str, Any] = {}
         if layout is not None:
             self._check_packs(cache)
             attention_BT, positions_BT = None, layout.positions_T.unsqueeze(0)
-            packed = tree_arguments(self.model, layout, dtype=embeddings_BTD.dtype)
+            packed = tree_arguments(self.model, layout, dtype=embeddings_BTD.dtype, before=before)
         if self.soft_prompt is not None and self._prompted:
             if attention_BT is None:
                 raise ConfigError("a soft prompt stands in front of one document, not of packed ones; do not pack")
@@ -207,6 +217,27 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         self.auxiliary_loss = self._balance(decoded.router_logits, attention_BT) if routed else None
         hidden: Tensor = decoded.last_hidden_state[:, -length:]
         return hidden
+
+    def reads_rows(self, longest: int) -> bool:
+        if self.model.device.type != "cpu":
+            return False
+        if self._reads_rows is None:
+            self._reads_rows = self._can_read_rows()
+        try:
+            check_reach(self.model.config, longest)
+        except ConfigError:
+            return False
+        return self._reads_rows
+
+    def _can_read_rows(self) -> bool:
+        """Try it."""
+        row = lay([[0], [1]], shareable=[0, 0], groups=[0, 1]).layout
+        try:
+            self(self.embed(torch.tensor([[0, 1]])), None, layout=row)
+        except ConfigError:
+            return False
+        attention: str = self.model.config._attn_implementation
+        return attention != "eager"
 
     def recompute(self) -> None:
         """Keep no activations within layers while training, but compute them again: less memory, more time.

@@ -15,6 +15,7 @@ Letters in tensor names: T tokens of the row, Q queries, K keys, N pictures.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -136,6 +137,23 @@ def lay(conversations: Sequence[Sequence[int]], *, shareable: Sequence[int], gro
             conversations=len(conversations),
             root=root,
         ),
+    )
+
+
+def one_after_another(stretches: Sequence[tuple[int, int]]) -> Layout:
+    """The layout of stretches of conversations, by their first place and behind their last, that share nothing."""
+    ends = list(accumulate(end - begin for begin, end in stretches))
+    begins = [0, *ends[:-1]]
+    lengths = torch.tensor([end - begin for begin, end in stretches])
+    before_T = torch.arange(ends[-1]) - 1
+    before_T[begins] = NOTHING
+    return Layout(
+        positions_T=torch.cat([torch.arange(*stretch) for stretch in stretches]),
+        ends_T=torch.tensor(ends).repeat_interleave(lengths),
+        before_T=before_T,
+        numbers_N=torch.zeros(0, dtype=torch.long),
+        trees=tuple(Tree(begin, end, end) for begin, end in zip(begins, ends, strict=True)),
+        conversations=len(stretches),
     )
 
 

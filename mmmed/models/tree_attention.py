@@ -10,7 +10,7 @@ Letters in tensor names: B batch, H heads, T tokens, C head width, Q queries, K 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -25,11 +25,35 @@ from mmmed.models.packing import Layout, dense_mask, sees
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
+    from transformers.cache_utils import Cache
 
 NAME = "mmmed_tree"
 """Of this attention among those of transformers."""
 LONG = 64
 """Queries of a row from which on blocks are the faster attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the trees of a row go on from, which was read before it.
+
+    Args:
+        cache: Its keys and values, some rows of them.
+        rows: From which row each tree goes on.
+        places: Which places of that row hold a token.
+        tokens: How many these are.
+    """
+
+    cache: Cache
+    rows: Sequence[int]
+    places: Sequence[slice | Tensor]
+    tokens: Sequence[int]
+
+    def of(self, layer: int, tree: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer in front of a tree (1, H, K, C)."""
+        kept: Any = self.cache.layers[layer]
+        row, places = self.rows[tree], self.places[tree]
+        return kept.keys[row, :, places].unsqueeze(0), kept.values[row, :, places].unsqueeze(0)
 
 
 @dataclass(slots=True)
@@ -42,6 +66,7 @@ class TreeRow:
         block_mask: For FlexAttention, where that runs.
         layers: How many layers have asked for it.
         sides: Its trees side by side, where they are read in blocks, from the first layer on.
+        before: What its trees go on from, if they do; none of them has branches then.
     """
 
     layout: Layout
@@ -49,9 +74,10 @@ class TreeRow:
     block_mask: BlockMask | None
     layers: int = 0
     sides: list[Side] | None = None
+    before: Before | None = None
 
 
-def tree_arguments(model: Any, layout: Layout, *, dtype: torch.dtype) -> dict[str, Any]:
+def tree_arguments(model: Any, layout: Layout, *, dtype: torch.dtype, before: Before | None = None) -> dict[str, Any]:
     """What to call a decoder with, so that it reads a packed row.
 
     Args:
@@ -59,6 +85,7 @@ def tree_arguments(model: Any, layout: Layout, *, dtype: torch.dtype) -> dict[st
             described above, and all else as transformers' own `sdpa`.
         layout: Of the row.
         dtype: Of queries and keys.
+        before: What its trees go on from, on a CPU.
 
     Raises:
         ConfigError: The model's layers look otherwise, or not as far back as the conversations reach.
@@ -66,7 +93,7 @@ def tree_arguments(model: Any, layout: Layout, *, dtype: torch.dtype) -> dict[st
     longest = int(layout.positions_T.max()) + 1
     check_reach(model.config, longest)
     chosen = model.config._attn_implementation
-    if chosen == "eager":
+    if chosen == "eager" and before is None:
         mask = dense_mask(layout.ends_T)
         return {"attention_mask": _added(mask, dtype)[None, None]}
     if not model._supports_attention_backend or chosen not in ("sdpa", NAME):
@@ -75,7 +102,7 @@ def tree_arguments(model: Any, layout: Layout, *, dtype: torch.dtype) -> dict[st
             "set attention: eager of the language model, or packing: null of the data"
         )
     use_tree_attention(model)
-    return {"attention_mask": _prepared_mask(layout), "tree": tree_row(layout, dtype=dtype)}
+    return {"attention_mask": _prepared_mask(layout), "tree": tree_row(layout, dtype=dtype, before=before)}
 
 
 def use_tree_attention(model: Any) -> None:
@@ -128,8 +155,14 @@ def check_reach(config: Any, longest: int) -> None:
         )
 
 
-def tree_row(layout: Layout, *, dtype: torch.dtype) -> TreeRow:
+def tree_row(layout: Layout, *, dtype: torch.dtype, before: Before | None = None) -> TreeRow:
     """Make the masks of a packed row that all layers share."""
+    if before is not None:
+        masks: list[Tensor | None] = [
+            _later_mask(tree.end - tree.begin, tokens, dtype=dtype)
+            for tree, tokens in zip(layout.trees, before.tokens, strict=True)
+        ]
+        return TreeRow(layout, masks, None, before=before)
     if layout.ends_T.is_cuda:
         return TreeRow(layout, [], block_mask(layout.ends_T))
     return TreeRow(layout, [_rest_mask(layout, number, dtype=dtype) for number in range(len(layout.trees))], None)
@@ -175,7 +208,11 @@ def tree_attention(
         return flex_attention_forward(
             module, query_BHTC, key_BHTC, value_BHTC, tree.block_mask, scaling=scaling, dropout=dropout
         )
-    read = by_tree(query_BHTC, key_BHTC, value_BHTC, tree, dropout=dropout, scaling=scaling)
+    if tree.before is not None:
+        number: Any = module.layer_idx
+        read = read_on(query_BHTC, key_BHTC, value_BHTC, tree, tree.before, layer=number, scaling=scaling)
+    else:
+        read = by_tree(query_BHTC, key_BHTC, value_BHTC, tree, dropout=dropout, scaling=scaling)
     return read.transpose(1, 2).contiguous(), None
 
 
@@ -247,7 +284,32 @@ def by_tree(
         if trunk > root:
             read.append(attend(query[:, :, :trunk], key[:, :, :trunk], value[:, :, :trunk])[:, :, root:])
         read.append(attend(query[:, :, trunk:], key, value, mask))
-    return torch.cat(read, dim=2)
+    return _end_to_end(read)
+
+
+def read_on(
+    query_1HTC: Tensor,
+    key_1HTC: Tensor,
+    value_1HTC: Tensor,
+    tree: TreeRow,
+    before: Before,
+    *,
+    layer: int,
+    scaling: float | None = None,
+) -> Tensor:
+    """Read a row whose trees go on from what was read before it (1, H, T, C)."""
+    scale = scaling or query_1HTC.shape[-1] ** -0.5
+    read = []
+    for number, ((begin, _, end), mask) in enumerate(zip(tree.layout.trees, tree.rest_masks, strict=True)):
+        query, key, value = (row[:, :, begin:end] for row in (query_1HTC, key_1HTC, value_1HTC))
+        keys, values = (torch.cat(two, dim=2) for two in zip(before.of(layer, number), (key, value), strict=True))
+        read.append(_attend(query, keys, values, mask, dropout=0.0, scaling=scale))
+    return _end_to_end(read)
+
+
+def _end_to_end(read: Sequence[Tensor]) -> Tensor:
+    """What trees have read as one row (B, H, T, C), all heads of one token side by side."""
+    return torch.cat([one.transpose(1, 2) for one in read], dim=1).transpose(1, 2)
 
 
 def _spans(tree: TreeRow) -> Iterator[Span]:
@@ -289,6 +351,11 @@ def _rest_mask(layout: Layout, number: int, *, dtype: torch.dtype) -> Tensor | N
         return None
     mask = dense_mask(layout.ends_T[begin:end] - begin)[trunk_end - begin :]
     return _added(functional.pad(mask, (layout.root, 0), value=True), dtype)
+
+
+def _later_mask(tokens: int, before: int, *, dtype: torch.dtype) -> Tensor:
+    """What tokens see of those before their tree, which is all, and of their tree."""
+    return _added(torch.ones(tokens, before + tokens, dtype=torch.bool).tril_(before), dtype)
 
 
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:

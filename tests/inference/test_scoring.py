@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -49,13 +50,16 @@ def many(examples: list[Example], make_example: Callable[..., Example]) -> list[
     return [given[place] for place in (5, 0, 7, 2, 4, 1, 8, 3, 6)]
 
 
-@pytest.mark.parametrize("settings", [{}, {"vision": False}], ids=["images", "text alone"])
+SETTINGS = {"images": {}, "text alone": {"vision": False}, "padded": {"attention": "eager"}}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
 @pytest.mark.parametrize(("shortest", "tokens_at_once"), [(1, 1), (1, 4096), (16, 256), (999, 4096)])
 def test_likelihoods_equal_those_of_whole_sequences(
     make_model: MakeModel,
     make_processor: MakeProcessor,
     many: list[Example],
-    settings: dict[str, bool],
+    settings: dict[str, Any],
     shortest: int,
     tokens_at_once: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -67,6 +71,24 @@ def test_likelihoods_equal_those_of_whole_sequences(
     for example, likelihoods in zip(many, score_options(model, processor, many), strict=True):
         expected = read_whole(model, processor, example)
         assert likelihoods.values == pytest.approx(expected, abs=1e-4), example.id
+
+
+def test_questions_that_begin_alike_are_read_in_two_passes_without_padding(
+    make_model: MakeModel, make_processor: MakeProcessor, make_example: Callable[..., Example]
+) -> None:
+    model, read = make_model(), []
+    begin = "The film of a child of four years with a cough for ten days. "
+    asked = ["Is there an effusion?", "Is there a fracture of the left clavicle?", "Is it normal?"]
+    asks = [make_example(text, begin + text, "no", options=("yes", "no")) for text in asked]
+    processor = make_processor(model)
+    model.language.register_forward_pre_hook(lambda module, inputs: read.append(tuple(inputs[0].shape[:2])))
+    score_options(model, processor, asks[:1])  # it tries once whether the model can
+    read.clear()
+    score_options(model, processor, asks)
+    lengths = [len(processor.question(one).ids) for one in asks]
+    (_, shared), (rows, rest) = read
+    assert rows == 1
+    assert shared * len(asks) + rest == sum(lengths)
 
 
 def test_equal_questions_are_computed_once_and_all_are_told_of(
