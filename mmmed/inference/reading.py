@@ -17,9 +17,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import Cache, DynamicLayer
 
 from mmmed.inference.forest import SHORTEST_SHARED, Node, grow
+from mmmed.inference.threads import side_by_side
 from mmmed.models.cross_attention import VisualCache
 from mmmed.models.fusion import splice
-from mmmed.models.packing import one_after_another
+from mmmed.models.packing import Layout, one_after_another
 from mmmed.models.tree_attention import Before
 from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
@@ -166,6 +167,14 @@ class _Branch(NamedTuple):
     """Row of the trunk that it goes on from."""
 
 
+class _Row(NamedTuple):
+    """Nodes end to end, ready to be read."""
+
+    embeddings_1TD: Tensor
+    layout: Layout
+    before: Before | None
+
+
 class _Reader:
     def __init__(
         self,
@@ -218,29 +227,27 @@ class _Reader:
         return self.model.language.reads_rows(max(branch.node.end for branch in ends))
 
     def _rows(self, ends: Sequence[_Branch], trunk: Trunk | None) -> Iterator[list[Tail]]:
-        """Nodes that nobody goes on from, end to end in rows without padding."""
-        row: list[_Branch] = []
-        held = 0
-        for branch in sorted(ends, key=lambda one: len(one.node)):
-            if row and held + len(branch.node) > TOKENS_AT_ONCE["cpu"]:
-                yield self._read_row(row, trunk)
-                row, held = [], 0
-            row.append(branch)
-            held += len(branch.node)
-        yield self._read_row(row, trunk)
+        """Nodes that nobody goes on from, end to end in rows without padding, several rows at once."""
+        rows = _even_rows(ends, threads=torch.get_num_threads())
+        read = side_by_side(self._read_row, (self._row(row, trunk) for row in rows))
+        for row, hidden_1TD in zip(rows, read, strict=True):
+            parts = hidden_1TD[0].split_with_sizes([len(node) for node, _ in row])
+            yield [Tail(node, hidden_SD, 0, None) for (node, _), hidden_SD in zip(row, parts, strict=True)]
 
-    def _read_row(self, row: Sequence[_Branch], trunk: Trunk | None) -> list[Tail]:
+    def _row(self, row: Sequence[_Branch], trunk: Trunk | None) -> _Row:
         stretches = [self.sequences[node.sequences[0]][node.begin : node.end] for node, _ in row]
-        before = trunk.before([parent for _, parent in row]) if trunk is not None else None
         tokens_1T = torch.tensor([token for stretch in stretches for token in stretch]).unsqueeze(0)
         is_image_1T = tokens_1T < 0
         embeddings_1TD = self.model.language.embed(tokens_1T.where(~is_image_1T, self.image_id))
         if images := [image for stretch in stretches for image in self.album.images(stretch)]:
             embeddings_1TD = splice(embeddings_1TD, self.album.features(images), is_image_1T)
         layout = one_after_another([(node.begin, node.end) for node, _ in row])
-        hidden_1TD = self.model.language(embeddings_1TD, None, layout=layout, before=before)
-        parts = hidden_1TD[0].split([len(stretch) for stretch in stretches])
-        return [Tail(node, hidden_SD, 0, None) for (node, _), hidden_SD in zip(row, parts, strict=True)]
+        before = trunk.before([parent for _, parent in row]) if trunk is not None else None
+        return _Row(embeddings_1TD, layout, before)
+
+    def _read_row(self, row: _Row) -> Tensor:
+        hidden_1TD: Tensor = self.model.language(row.embeddings_1TD, None, layout=row.layout, before=row.before)
+        return hidden_1TD
 
     def _read(self, block: Sequence[_Branch], trunk: Trunk | None, *, keep: bool) -> tuple[Tensor, Trunk | None]:
         stretches = [self.sequences[node.sequences[0]][node.begin : node.end] for node, _ in block]
@@ -291,6 +298,23 @@ class _Reader:
             embeddings_RSD = splice(embeddings_RSD, features_NKD, is_image_RS)
         hidden_RSD: Tensor = model.language(embeddings_RSD, attention, positions_BT=positions_RS, cache=cache)
         return hidden_RSD
+
+
+def _even_rows(ends: Sequence[_Branch], *, threads: int) -> list[list[_Branch]]:
+    """Nodes in rows of about the same number of tokens: as many as the device takes at once, a row for each thread."""
+    tokens = sum(len(node) for node, _ in ends)
+    least = -(-tokens // TOKENS_AT_ONCE["cpu"])
+    count = -(-least // threads) * threads if tokens >= threads * TOKENS_AT_LEAST["cpu"] else least
+    rows: list[list[_Branch]] = []
+    held = 0
+    for branch in sorted(ends, key=lambda one: len(one.node)):
+        # The middle of a node tells where it belongs.
+        number = (2 * held + len(branch.node)) * count // (2 * tokens)
+        if number >= len(rows):
+            rows.append([])
+        rows[-1].append(branch)
+        held += len(branch.node)
+    return rows
 
 
 def _branch_off(model: VisionLanguageModel, trunk: Cache, of_R: Tensor, *, keep: bool) -> Cache:
