@@ -173,7 +173,7 @@ def score_options(
 
 
 def _question(album: Album, processor: Processor, example: Example) -> _Question:
-    options = tuple(tuple(processor.answer_ids(example, option)) for option in example.options)
+    options = tuple(map(tuple, processor.answers_ids(example, example.options)))
     return _Question(album.sequence(example), options)
 
 

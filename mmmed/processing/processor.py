@@ -176,7 +176,11 @@ class Processor:
 
     def answer_ids(self, example: Example, answer: str) -> list[int]:
         """Token ids of one possible answer to `question(example)`."""
-        return self.prompt.answer(self._asked(self._visible(example)), answer)
+        return self.answers_ids(example, [answer])[0]
+
+    def answers_ids(self, example: Example, answers: Sequence[str]) -> list[list[int]]:
+        """The same of several answers."""
+        return self.prompt.answers(self._asked(self._visible(example)), answers)
 
     def pixels(self, images: Sequence[LazyImage]) -> Tensor:
         """Decode, letterbox and normalise: (N, C, H, W). Raises `ImageError`."""

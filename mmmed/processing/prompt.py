@@ -97,24 +97,28 @@ class ChatPrompt:
         """Token ids up to where the assistant's next word begins; `turns` ends with the user's."""
         return list(self.tokenizer(self._opening(turns), add_special_tokens=False)["input_ids"])
 
-    def answer(self, turns: Sequence[Turn], text: str) -> list[int]:
-        """Token ids of `text` as the next answer, without the mark that ends the turn.
+    def answers(self, turns: Sequence[Turn], texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each of `texts` as the next answer, without the mark that ends the turn.
 
         Raises:
-            ConfigError: The tokens before the answer change with the answer, so that no likelihood of it
-                alone exists.
+            ConfigError: The tokens before an answer change with the answer, so that no likelihood of it alone exists;
+                or the chat template rewrites it.
         """
-        opening = self.before_answer(turns)
-        whole = self.conversation([*turns, Turn("assistant", text)])
-        if whole.ids[: len(opening)] != opening:
-            raise ConfigError(
-                f"tokens before the answer {text!r} change with it under this chat template; "
-                "end the generation prompt without white space"
-            )
-        length = len(
-            self.tokenizer(self._opening(turns) + self._lead(turns, text), add_special_tokens=False)["input_ids"]
-        )
-        return whole.ids[len(opening) : length]
+        opening = self._opening(turns)
+        _check_said(turns, opening)
+        wholes = [self._render([*turns, Turn("assistant", text)]) for text in texts]
+        ends = [self._end(whole, opening, text, turn=len(turns)) for whole, text in zip(wholes, texts, strict=True)]
+        cut = [whole[:end] for whole, end in zip(wholes, ends, strict=True)]
+        before, *ids = self.tokenizer([opening, *cut, *wholes], add_special_tokens=False, verbose=False)["input_ids"]
+        answers = []
+        for text, until, whole in zip(texts, ids[: len(texts)], ids[len(texts) :], strict=True):
+            if whole[: len(before)] != before:
+                raise ConfigError(
+                    f"tokens before the answer {text!r} change with it under this chat template; "
+                    "end the generation prompt without white space"
+                )
+            answers.append(list(whole[len(before) : len(until)]))
+        return answers
 
     def _render(self, turns: Sequence[Turn], *, ask: bool = False) -> str:
         messages = [{"role": turn.speaker, "content": turn.text.strip()} for turn in turns]
@@ -123,11 +127,12 @@ class ChatPrompt:
     def _opening(self, turns: Sequence[Turn]) -> str:
         return self._render(turns, ask=True)
 
-    def _lead(self, turns: Sequence[Turn], text: str) -> str:
-        """The characters between the opening and the end of the answer's own text."""
-        whole = self._render([*turns, Turn("assistant", text)])
-        start = len(self._opening(turns))
-        return whole[start : whole.index(text.strip(), start) + len(text.strip())]
+    def _end(self, whole: str, opening: str, answer: str, *, turn: int) -> int:
+        """Where an answer, the last of these turns, ends in their text."""
+        start = whole.find(answer.strip(), len(opening)) if whole.startswith(opening) else -1
+        if start < 0:
+            raise _rewritten(turn)
+        return start + len(answer.strip())
 
     def _answer_spans(self, turns: Sequence[Turn], text: str) -> list[Span]:
         spans = []
@@ -139,10 +144,7 @@ class ChatPrompt:
             answer = turn.text.strip()
             start = text.find(answer, len(opening), len(closing))
             if not text.startswith(opening) or not text.startswith(closing) or start < 0:
-                raise ConfigError(
-                    f"the chat template rewrites assistant turn {index + 1}; it cannot be masked exactly, "
-                    "use a template that renders each turn on its own"
-                )
+                raise _rewritten(index)
             if turn.blanks:
                 spans += _blank_spans(turn, Span(start, start + len(answer)), text)
                 continue
@@ -158,6 +160,23 @@ class ChatPrompt:
         if not stops:
             return 0
         return len(tail) - len(tail.lstrip(" \n")) + max(map(len, stops))
+
+
+def _check_said(turns: Sequence[Turn], opening: str) -> None:
+    """See that all that was answered before, such as in examples, stands in the text."""
+    place = 0
+    for index, turn in enumerate(turns):
+        if turn.speaker == "assistant":
+            place = opening.find(turn.text.strip(), place)
+            if place < 0:
+                raise _rewritten(index)
+
+
+def _rewritten(turn: int) -> ConfigError:
+    return ConfigError(
+        f"the chat template rewrites assistant turn {turn + 1}; it cannot be masked exactly, "
+        "use a template that renders each turn on its own"
+    )
 
 
 def _dress(tokenizer: PreTrainedTokenizerBase, name: str) -> None:

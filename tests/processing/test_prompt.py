@@ -150,7 +150,7 @@ def test_a_conversation_that_ends_with_a_question_supervises_the_earlier_answers
 def test_question_and_answer_are_the_beginning_of_the_conversation(prompt: ChatPrompt, answer: str) -> None:
     asked = CONVERSATION[:-1]
     tokens = prompt.conversation((*asked, Turn("assistant", answer)))
-    opening, said = prompt.before_answer(asked), prompt.answer(asked, answer)
+    opening, said = prompt.before_answer(asked), prompt.answers(asked, [answer])[0]
     assert tokens.ids[: len(opening) + len(said)] == opening + said
     assert prompt.tokenizer.decode(said).strip() == answer
     # All that follows the opening is trained, so that generation begins where training did.
@@ -199,14 +199,17 @@ def test_a_template_that_drops_earlier_answers_is_refused(tokenizer: PreTrainedT
         "{% for message in messages %}{% if message['role'] == 'user' or loop.last %}"
         "{{ message['content'] + '\n' }}{% endif %}{% endfor %}"
     )
+    prompt = ChatPrompt(tokenizer)
     with pytest.raises(ConfigError, match="rewrites assistant turn 3"):
-        ChatPrompt(tokenizer).conversation(CONVERSATION)
+        prompt.conversation(CONVERSATION)
+    with pytest.raises(ConfigError, match="rewrites assistant turn 5"):
+        prompt.answers([*CONVERSATION, Turn("user", "And the heart?")], ["normal", "enlarged"])
 
 
 def test_an_opening_that_melts_into_the_answer_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] + ' ' }}{% endfor %}"
     with pytest.raises(ConfigError, match="end the generation prompt without white space"):
-        ChatPrompt(tokenizer).answer([Turn("user", "Is it?")], "yes")
+        ChatPrompt(tokenizer).answers([Turn("user", "Is it?")], ["yes"])
 
 
 def test_a_tokenizer_without_end_token_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
