@@ -305,16 +305,13 @@ def _even_rows(ends: Sequence[_Branch], *, threads: int) -> list[list[_Branch]]:
     tokens = sum(len(node) for node, _ in ends)
     least = -(-tokens // TOKENS_AT_ONCE["cpu"])
     count = -(-least // threads) * threads if tokens >= threads * TOKENS_AT_LEAST["cpu"] else least
-    rows: list[list[_Branch]] = []
+    rows: dict[int, list[_Branch]] = {}
     held = 0
     for branch in sorted(ends, key=lambda one: len(one.node)):
-        # The middle of a node tells where it belongs.
-        number = (2 * held + len(branch.node)) * count // (2 * tokens)
-        if number >= len(rows):
-            rows.append([])
-        rows[-1].append(branch)
+        middle = held + len(branch.node) / 2
+        rows.setdefault(int(middle * count / tokens), []).append(branch)
         held += len(branch.node)
-    return rows
+    return list(rows.values())
 
 
 def _branch_off(model: VisionLanguageModel, trunk: Cache, of_R: Tensor, *, keep: bool) -> Cache:

@@ -26,7 +26,7 @@ from mmmed.models.auxiliary import Auxiliary
 from mmmed.models.decoder import decoder_layers
 from mmmed.models.decoders import decoder, logits_of, tokenizer_of
 from mmmed.models.four_bits import to_four_bits
-from mmmed.models.packing import lay
+from mmmed.models.packing import one_after_another
 from mmmed.models.tree_attention import check_reach, check_read_as_tree, keep_from_compiling, tree_arguments
 
 if TYPE_CHECKING:
@@ -231,9 +231,8 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
 
     def _can_read_rows(self) -> bool:
         """Try it."""
-        row = lay([[0], [1]], shareable=[0, 0], groups=[0, 1]).layout
         try:
-            self(self.embed(torch.tensor([[0, 1]])), None, layout=row)
+            self(self.embed(torch.tensor([[0, 1]])), None, layout=one_after_another([(0, 1), (0, 1)]))
         except ConfigError:
             return False
         attention: str = self.model.config._attn_implementation
