@@ -1,9 +1,9 @@
 """Attention in bfloat16 on a CPU, some queries at a time, as products of matrices and a softmax.
 
 On processors with bfloat16 units but no tiles it takes about two thirds of the time of torch's fused kernel, at the
-same distance from float64 (docs/performance.md). Weights are held of one block of queries at a time, and made anew for
-the gradient; those of keys behind its last query are not computed. Short trees are read side by side, in products of
-one batch.
+same distance from float64 (docs/performance.md); on those with tiles it is the faster one where many documents learn.
+Weights are held of one block of queries at a time, and made anew for the gradient; those of keys behind its last query
+are not computed. Short trees are read side by side, in products of one batch.
 
 Letters in tensor names: H heads of queries, G of keys, T tokens of a row, N spans side by side, Q queries of each in a
 block, R queries of each that have the same key, K keys, C head width.
@@ -25,6 +25,8 @@ LEAST = 96
 """Queries of each span at a time."""
 SPANS, TOKENS, LENGTH = 8, 2400, 0.8
 """Most spans side by side, the most tokens of them, and the length of the shortest in terms of the longest."""
+MANY = 4
+"""Spans of a side, on average."""
 
 
 class Span(NamedTuple):
@@ -51,7 +53,18 @@ class Span(NamedTuple):
 @cache
 def is_faster() -> bool:
     """Whether this processor is of those that it was found faster on."""
-    return torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
+    return torch.cpu._is_avx512_bf16_supported() and not has_tiles()
+
+
+@cache
+def has_tiles() -> bool:
+    """Whether this processor has tiles: there torch's kernel is the faster one, but for the gradient of many spans."""
+    return torch.cpu._is_amx_tile_supported()
+
+
+def are_many(sides: Sequence[Side]) -> bool:
+    """Whether enough spans lie side by side for their gradient to be faster than torch's on a processor with tiles."""
+    return sum(len(side.spans) for side in sides) >= MANY * len(sides)
 
 
 def block_attention(

@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmmed.errors import ConfigError
-from mmmed.models.block_attention import Side, Span, block_attention, is_faster, side_by_side
+from mmmed.models.block_attention import (
+    Side,
+    Span,
+    are_many,
+    block_attention,
+    has_tiles,
+    is_faster,
+    side_by_side,
+)
 from mmmed.models.packing import Layout, dense_mask, sees
 
 if TYPE_CHECKING:
@@ -233,7 +241,7 @@ def plain_attention(
     odd = [*_odd(settings), *(name for name in ("is_causal", "output_attentions") if settings.get(name) is not None)]
     rows, _, tokens, _ = query_BHTC.shape
     fits = mask_B1TK.shape[:2] == (rows, 1) if mask_B1TK is not None else key_BHTC.shape[2] == tokens
-    if odd or not fits or tokens < LONG or not _by_blocks(query_BHTC, dropout=dropout):
+    if odd or not fits or tokens < LONG or not is_faster() or not _is_halved(query_BHTC, dropout=dropout):
         return sdpa_attention_forward(
             module, query_BHTC, key_BHTC, value_BHTC, mask_B1TK, dropout=dropout, scaling=scaling, **settings
         )
@@ -264,9 +272,8 @@ def by_tree(
     The root of the row is in front of each tree.
     """
     scale = scaling or query_BHTC.shape[-1] ** -0.5
-    if _by_blocks(query_BHTC, dropout=dropout):
-        tree.sides = tree.sides or side_by_side(_spans(tree))
-        return block_attention(query_BHTC, key_BHTC, value_BHTC, tree.sides, scaling=scale)
+    if sides := _sides(query_BHTC, tree, dropout=dropout):
+        return block_attention(query_BHTC, key_BHTC, value_BHTC, sides, scaling=scale)
     # Split, not sliced: the gradient of a slice is a whole row of zeros around it.
     root = tree.layout.root
     lengths = [root, *(end - begin for begin, _, end in tree.layout.trees)]
@@ -312,6 +319,15 @@ def _end_to_end(read: Sequence[Tensor]) -> Tensor:
     return torch.cat([one.transpose(1, 2) for one in read], dim=1).transpose(1, 2)
 
 
+def _sides(query_BHTC: Tensor, tree: TreeRow, *, dropout: float) -> list[Side] | None:
+    """The trees of a row side by side, where blocks are the faster attention."""
+    learns = torch.is_grad_enabled() and query_BHTC.requires_grad
+    if not _is_halved(query_BHTC, dropout=dropout) or not (is_faster() or (has_tiles() and learns)):
+        return None
+    tree.sides = tree.sides or side_by_side(_spans(tree))
+    return tree.sides if is_faster() or are_many(tree.sides) else None
+
+
 def _spans(tree: TreeRow) -> Iterator[Span]:
     """The same for blocks."""
     root = tree.layout.root
@@ -340,9 +356,10 @@ def _attend(
     )
 
 
-def _by_blocks(query_BHTC: Tensor, *, dropout: float) -> bool:
-    halved = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query_BHTC.dtype
-    return halved == torch.bfloat16 and query_BHTC.device.type == "cpu" and not dropout and is_faster()
+def _is_halved(query_BHTC: Tensor, *, dropout: float) -> bool:
+    """Whether attention is in bfloat16 on a CPU, and nothing of it left out."""
+    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query_BHTC.dtype
+    return kind == torch.bfloat16 and query_BHTC.device.type == "cpu" and not dropout
 
 
 def _rest_mask(layout: Layout, number: int, *, dtype: torch.dtype) -> Tensor | None:

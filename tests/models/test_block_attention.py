@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from mmmed.models import tree_attention as trees
 from mmmed.models.block_attention import BLOCK, Side, Span, block_attention, side_by_side
-from mmmed.models.packing import Layout, Tree, dense_mask
+from mmmed.models.packing import Layout, Tree, dense_mask, one_after_another
 
 SCALING = 0.25
 Rows = tuple[Tensor, Tensor, Tensor]
@@ -150,6 +150,18 @@ def test_a_packed_row_takes_it_where_it_is_faster(
     del asked[len(spans) * faster :]
     assert trees.by_tree(*(one.float() for one in given), row).dtype == torch.float32
     assert len(asked) == (len(spans) if faster else 0)
+
+
+@pytest.mark.parametrize(("documents", "learns", "taken"), [(8, True, True), (8, False, False), (2, True, False)])
+def test_with_tiles_it_is_taken_where_many_documents_learn(
+    monkeypatch: pytest.MonkeyPatch, asked: list[int], documents: int, learns: bool, taken: bool
+) -> None:
+    monkeypatch.setattr(trees, "is_faster", lambda: False)
+    monkeypatch.setattr(trees, "has_tiles", lambda: True)
+    row = trees.tree_row(one_after_another([(0, 9)] * documents), dtype=torch.bfloat16)
+    given = [one.requires_grad_(learns) for one in rows(6, 2, 9 * documents, 9 * documents)]
+    trees.by_tree(*given, row)
+    assert asked == [9] * documents * taken
 
 
 @pytest.mark.parametrize("mask", ["none", "of places", "padding in front"])
