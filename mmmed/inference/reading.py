@@ -237,13 +237,10 @@ class _Reader:
     def _row(self, row: Sequence[_Branch], trunk: Trunk | None) -> _Row:
         stretches = [self.sequences[node.sequences[0]][node.begin : node.end] for node, _ in row]
         tokens_1T = torch.tensor([token for stretch in stretches for token in stretch]).unsqueeze(0)
-        is_image_1T = tokens_1T < 0
-        embeddings_1TD = self.model.language.embed(tokens_1T.where(~is_image_1T, self.image_id))
-        if images := [image for stretch in stretches for image in self.album.images(stretch)]:
-            embeddings_1TD = splice(embeddings_1TD, self.album.features(images), is_image_1T)
+        images = [image for stretch in stretches for image in self.album.images(stretch)]
         layout = one_after_another([(node.begin, node.end) for node, _ in row])
         before = trunk.before([parent for _, parent in row]) if trunk is not None else None
-        return _Row(embeddings_1TD, layout, before)
+        return _Row(self._embed(tokens_1T, images), layout, before)
 
     def _read_row(self, row: _Row) -> Tensor:
         hidden_1TD: Tensor = self.model.language(row.embeddings_1TD, None, layout=row.layout, before=row.before)
@@ -290,14 +287,20 @@ class _Reader:
             pixels_NCHW = self.album.pixels(images)
             batch = Batch(ids_RS, attention, torch.zeros_like(is_image_RS), is_image_RS, pixels_NCHW)
             return model.read(batch, positions_BT=positions_RS, cache=cache)
-        embeddings_RSD = model.language.embed(ids_RS)
-        if images:
-            features_NKD = self.album.features(images)
-            if model.order is not None:
-                features_NKD = model.order(features_NKD, is_image_RS, tokens=model.tokens_per_image)
-            embeddings_RSD = splice(embeddings_RSD, features_NKD, is_image_RS)
+        embeddings_RSD = self._embed(tokens_RS, images)
         hidden_RSD: Tensor = model.language(embeddings_RSD, attention, positions_BT=positions_RS, cache=cache)
         return hidden_RSD
+
+    def _embed(self, tokens_RS: Tensor, images: Sequence[LazyImage]) -> Tensor:
+        """Words, and the features of images in their places (R, S, D)."""
+        model, is_image_RS = self.model, tokens_RS < 0
+        embeddings_RSD: Tensor = model.language.embed(tokens_RS.where(~is_image_RS, self.image_id))
+        if not images:
+            return embeddings_RSD
+        features_NKD = self.album.features(images)
+        if model.order is not None:
+            features_NKD = model.order(features_NKD, is_image_RS, tokens=model.tokens_per_image)
+        return splice(embeddings_RSD, features_NKD, is_image_RS)
 
 
 def _even_rows(ends: Sequence[_Branch], *, threads: int) -> list[list[_Branch]]:

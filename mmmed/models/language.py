@@ -230,13 +230,14 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         return self._reads_rows
 
     def _can_read_rows(self) -> bool:
-        """Try it."""
+        """Try it; eager attention could, but would compute all that trees do not see of each other."""
+        if self.model.config._attn_implementation == "eager":
+            return False
         try:
             self(self.embed(torch.tensor([[0, 1]])), None, layout=one_after_another([(0, 1), (0, 1)]))
         except ConfigError:
             return False
-        attention: str = self.model.config._attn_implementation
-        return attention != "eager"
+        return True
 
     def recompute(self) -> None:
         """Keep no activations within layers while training, but compute them again: less memory, more time.
