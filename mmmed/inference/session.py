@@ -19,7 +19,7 @@ from mmmed.inference.generation import Decoding, generate
 from mmmed.inference.likelihood import FloatArray, token_likelihoods
 from mmmed.inference.scoring import Rule, score_options
 from mmmed.models.folder import load
-from mmmed.models.products import pack
+from mmmed.models.packed import pack
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Answer, Example

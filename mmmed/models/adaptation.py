@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from mmmed.errors import ConfigError, did_you_mean
 from mmmed.models.four_bits import in_four_bits, summed
-from mmmed.models.products import unpack
+from mmmed.models.packed import unpack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

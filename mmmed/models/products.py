@@ -1,28 +1,26 @@
 """Matrix products in float32 by oneDNN, on processors that the usual library, MKL, was not made for.
 
-- MKL uses 512-bit registers on processors of Intel alone; on others that have them, oneDNN's products take about half
-  of the time, forward and backward.
-- A model that only answers can hold its weights a second time, laid out as oneDNN reads them fastest. Where rows are
-  few, such as the next token of some answers, products then take half to two thirds of the time.
-
-Figures are in docs/performance.md. Results differ in the last bits, as between any two libraries.
+MKL uses 512-bit registers on processors of Intel alone; on others that have them, oneDNN's products take about half
+of the time, forward and backward (docs/performance.md). On those without, it is faster with weights that are laid out
+for it (`packed.py`). Results differ in the last bits, as between any two libraries.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+if TYPE_CHECKING:
+    from mmmed.models.packed import Share
+
 # Shape letters: N rows, I inputs, O outputs.
 
 _CPUINFO = Path("/proc/cpuinfo")
-MOST_PACKED = 4 * 1024**3
-"""Bytes of weights up to which a model holds them twice."""
 
 
 @cache
@@ -47,28 +45,10 @@ def use_fastest_products(model: nn.Module) -> None:
                 layer.__class__ = OneDnnLinear
 
 
-def pack(model: nn.Module) -> None:
-    """Lay out the weights of a model that answers as they are read fastest, beside those it has.
-
-    A layer gives its copy up once it trains, and a model whose weights take more than `MOST_PACKED` gets none.
-    """
-    layers = [one for one in model.modules() if isinstance(one, OneDnnLinear) and _is_plain(one.weight)]
-    if sum(layer.weight.nbytes for layer in layers) <= MOST_PACKED:
-        for layer in layers:
-            layer.packed = _Packed(layer.weight)
-
-
-def unpack(model: nn.Module) -> None:
-    """Give up what `pack` has laid out."""
-    for layer in model.modules():
-        if isinstance(layer, OneDnnLinear):
-            layer.packed = None
-
-
 class OneDnnLinear(nn.Linear):
     """A linear layer that oneDNN computes, wherever plain tensors in float32 lie on a CPU; else it is torch's own."""
 
-    packed: _Packed | None = None
+    packed: Share | None = None
 
     def train(self, mode: bool = True) -> OneDnnLinear:
         """Learn, or answer."""
@@ -79,12 +59,12 @@ class OneDnnLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Outputs (..., O) of inputs (..., I)."""
         weight, bias, packed = self.weight, self.bias, self.packed
-        if not _is_plain(input, weight):
+        if not is_plain(input, weight):
             return super().forward(input)
         learns = torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in (input, weight, bias))
         # What is compiled cannot follow where weights lie.
         if packed is not None and not learns and not torch.compiler.is_compiling() and packed.is_of(weight):
-            return _computed(input, packed.weight, bias)
+            return packed.product(input, bias)
         if not is_faster():
             return super().forward(input)
         if learns:
@@ -93,31 +73,8 @@ class OneDnnLinear(nn.Linear):
         return _linear(input, weight, bias)
 
 
-class _Packed:
-    """Weights as oneDNN reads them fastest.
-
-    Args:
-        weight_OI: They, in float32 on a CPU.
-    """
-
-    def __init__(self, weight_OI: Tensor) -> None:
-        self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight_OI.detach())
-        self._state = _state_of(weight_OI)
-
-    def is_of(self, weight_OI: Tensor) -> bool:
-        """Whether the weights are still those that were laid out."""
-        return self._state == _state_of(weight_OI)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """A copied layer has weights of its own, and no second copy of them."""
-
-
-def _state_of(weight: Tensor) -> tuple[int, int]:
-    """What changes with the weights: where they lie, and how often they were written to."""
-    return weight.data_ptr(), weight._version
-
-
-def _is_plain(*tensors: Tensor) -> bool:
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether tensors are in float32 on a CPU, and will be computed so."""
     return not torch.is_autocast_enabled("cpu") and all(
         one.device.type == "cpu"
         and one.dtype == torch.float32
@@ -128,12 +85,13 @@ def _is_plain(*tensors: Tensor) -> bool:
 
 
 def _linear(input: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
-    compute = _opaque_linear if torch.compiler.is_compiling() else _computed
+    compute = _opaque_linear if torch.compiler.is_compiling() else computed
     product: Tensor = compute(input, weight_OI, bias_O)
     return product
 
 
-def _computed(input: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+def computed(input: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+    """By oneDNN, whose weights may be laid out for it."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight_OI, bias_O, "none", [], "")
     return product
 
@@ -141,7 +99,7 @@ def _computed(input: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor
 @torch.library.custom_op("mmmed::linear", mutates_args=())
 def _opaque_linear(input: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     # Torch's compiler takes oneDNN's own operation with constant weights alone.
-    return _computed(input, weight_OI, bias_O)
+    return computed(input, weight_OI, bias_O)
 
 
 @_opaque_linear.register_fake

@@ -1,14 +1,13 @@
-"""Linear layers by oneDNN give what torch's own give, forward, backward and packed, and step aside where need be."""
+"""Linear layers by oneDNN give what torch's own give, forward and backward, and step aside where need be."""
 
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from mmmed.models import products
-from mmmed.models.products import OneDnnLinear, pack, unpack, use_fastest_products
+from mmmed.models.products import OneDnnLinear, use_fastest_products
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def learned(model: nn.Module, rows: Tensor) -> list[Tensor]:
 
 @pytest.mark.usefixtures("faster")
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("shape", [(1, 40), (7, 40), (2, 5, 40), (2, 3, 4, 40)])
+@pytest.mark.parametrize("shape", [(40,), (1, 40), (7, 40), (2, 5, 40), (2, 3, 4, 40)])
 def test_outputs_and_gradients_are_those_of_torch(bias: bool, shape: tuple[int, ...]) -> None:
     plain = network(bias=bias)
     fast = copy.deepcopy(plain)
@@ -99,72 +98,6 @@ def test_compiled_it_computes_the_same() -> None:
     rows = torch.randn(5, 40)
     for ours, theirs in zip(learned(compiled, rows), learned(fast, rows), strict=True):
         assert torch.equal(ours, theirs)
-
-
-@pytest.mark.usefixtures("faster")
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("shape", [(40,), (1, 40), (16, 40), (2, 300, 40), (0, 40)])
-def test_packed_weights_give_the_same(bias: bool, shape: tuple[int, ...]) -> None:
-    plain = network(bias=bias).eval()
-    fast = copy.deepcopy(plain)
-    use_fastest_products(fast)
-    pack(fast)
-    rows = torch.randn(shape)
-    for around in (torch.inference_mode, torch.no_grad):
-        with around():
-            assert fast(rows).shape == plain(rows).shape
-            assert torch.allclose(fast(rows), plain(rows), atol=1e-5)
-    for ours, theirs in zip(learned(fast, rows), learned(plain, rows), strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-4)
-
-
-@pytest.fixture
-def packed(monkeypatch: pytest.MonkeyPatch, faster: None) -> nn.Sequential:
-    """A network whose copies of weights are told from the weights: they give 1 everywhere."""
-    model = network(bias=False).eval()
-    use_fastest_products(model)
-    pack(model)
-    for layer in (model[0], model[2]):
-        assert isinstance(layer, OneDnnLinear) and layer.packed is not None
-        layer.packed.weight = torch.ones_like(layer.weight)
-    return model
-
-
-def is_read_from_copies(model: nn.Module) -> bool:
-    with torch.inference_mode():
-        output = model(torch.ones(3, 40))
-    return len(output.unique()) == 1
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda model: [layer.weight.detach().mul_(2) for layer in (model[0], model[2])],
-        lambda model: model.load_state_dict(network(bias=False).state_dict()),
-        lambda model: [setattr(layer.weight, "data", layer.weight.data * 2) for layer in (model[0], model[2])],
-        lambda model: model.train().eval(),
-        unpack,
-        copy.deepcopy,
-    ],
-)
-def test_copies_go_with_their_weights(packed: nn.Sequential, change: Callable[[nn.Module], object]) -> None:
-    assert is_read_from_copies(packed)
-    changed = change(packed)
-    assert not is_read_from_copies(changed if isinstance(changed, nn.Module) else packed)
-
-
-def test_what_is_compiled_takes_no_copies(packed: nn.Sequential) -> None:
-    compiled = torch.compile(packed, dynamic=True, backend="aot_eager", fullgraph=True)
-    assert not is_read_from_copies(compiled)
-
-
-@pytest.mark.usefixtures("faster")
-def test_large_models_are_not_held_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = network(bias=False)
-    use_fastest_products(model)
-    monkeypatch.setattr(products, "MOST_PACKED", model[0].weight.nbytes + model[2].weight.nbytes - 1)
-    pack(model)
-    assert model[0].packed is model[2].packed is None
 
 
 @pytest.mark.parametrize(
