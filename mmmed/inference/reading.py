@@ -21,7 +21,7 @@ from mmmed.inference.threads import side_by_side
 from mmmed.models.cross_attention import VisualCache
 from mmmed.models.fusion import splice
 from mmmed.models.packing import Layout, one_after_another
-from mmmed.models.tree_attention import Before
+from mmmed.models.tree_row import Before
 from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example, LazyImage

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from transformers.generation.streamers import BaseStreamer
 
     from mmmed.models.packing import Layout
-    from mmmed.models.tree_attention import Before
+    from mmmed.models.tree_row import Before
 
 # Shape letters: B batch, T tokens, D width, V vocabulary, S supervised tokens.
 

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mmmed.models import tree_attention as trees
+from mmmed.models import tree_attention as padded
+from mmmed.models import tree_reading as trees
 from mmmed.models.block_attention import BLOCK, Side, Span, block_attention, side_by_side
 from mmmed.models.packing import Layout, Tree, dense_mask, one_after_another
+from mmmed.models.tree_row import tree_row
 
 SCALING = 0.25
 Rows = tuple[Tensor, Tensor, Tensor]
@@ -53,7 +55,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         found.extend(one.end - one.begin for side in sides for one in side.spans)
         return block_attention(query, key, value, sides, scaling=scaling)
 
-    monkeypatch.setattr(trees, "block_attention", noted)
+    for module in (padded, trees):
+        monkeypatch.setattr(module, "block_attention", noted)
     return found
 
 
@@ -136,7 +139,7 @@ def test_a_packed_row_takes_it_where_it_is_faster(
         conversations=3,
         root=root,
     )
-    row = trees.tree_row(layout, dtype=torch.bfloat16)
+    row = tree_row(layout, dtype=torch.bfloat16)
     given = rows(6, 2, 20, 20)
     read = trees.by_tree(*given, row)
     spans = [root] * (root > 0) + [6 - root, 6, 8]
@@ -158,18 +161,18 @@ def test_with_tiles_it_is_taken_where_many_documents_learn(
 ) -> None:
     monkeypatch.setattr(trees, "is_faster", lambda: False)
     monkeypatch.setattr(trees, "has_tiles", lambda: True)
-    row = trees.tree_row(one_after_another([(0, 9)] * documents), dtype=torch.bfloat16)
+    row = tree_row(one_after_another([(0, 9)] * documents), dtype=torch.bfloat16)
     given = [one.requires_grad_(learns) for one in rows(6, 2, 9 * documents, 9 * documents)]
     trees.by_tree(*given, row)
     assert asked == [9] * documents * taken
 
 
 @pytest.mark.parametrize("mask", ["none", "of places", "padding in front"])
-@pytest.mark.parametrize("queries", [trees.LONG - 1, trees.LONG + 1])
+@pytest.mark.parametrize("queries", [padded.LONG - 1, padded.LONG + 1])
 def test_padded_rows_take_it_where_they_are_long(
     monkeypatch: pytest.MonkeyPatch, asked: list[int], mask: str, queries: int
 ) -> None:
-    monkeypatch.setattr(trees, "is_faster", lambda: True)
+    monkeypatch.setattr(padded, "is_faster", lambda: True)
     keys = queries + (7 if mask == "of places" else 0)
     query, key, value = (torch.cat([one, one.flip(2)]) for one in rows(6, 2, queries, keys))
     seen = torch.ones(2, 1, queries, keys).tril(keys - queries).bool()
@@ -178,8 +181,8 @@ def test_padded_rows_take_it_where_they_are_long(
     module = torch.nn.Module()
     module.num_key_value_groups = 3  # type: ignore[assignment]
     given = None if mask == "none" else seen
-    read, _ = trees.tree_attention(module, query, key, value, given, scaling=SCALING)
-    assert asked == ([queries] * 2 if queries >= trees.LONG else [])
+    read, _ = padded.tree_attention(module, query, key, value, given, scaling=SCALING)
+    assert asked == ([queries] * 2 if queries >= padded.LONG else [])
     assert read.isfinite().all()
     wide = [one.double() for one in (query, key, value)]
     expected = functional.scaled_dot_product_attention(*wide, seen, scale=SCALING, enable_gqa=True).transpose(1, 2)

@@ -14,7 +14,8 @@ from mmmed.errors import ConfigError
 from mmmed.models.cross_attention import GatedCrossAttention
 from mmmed.models.packing import SHORTEST_ROOT, Layout, dense_mask, lay
 from mmmed.models.projector import MLPProjector
-from mmmed.models.tree_attention import block_mask, by_tree, tree_row
+from mmmed.models.tree_reading import by_tree
+from mmmed.models.tree_row import block_mask, tree_row
 from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example, Turn
