@@ -1,11 +1,14 @@
-"""Layers of a language model on a CPU against torch's own: products in float32, attention in bfloat16.
+"""Layers of a language model on a CPU against torch's own: products in float32, learning and answering; attention in
+bfloat16.
 
     python benchmarks/layers.py [pairs]
 
-Shapes are those of SmolLM2-135M. Both are run forward and backward, held against float64 first, and timed in turns.
-Rows are made on processors that they are used on (`models/products.py`, `models/block_attention.py`).
+Shapes are those of SmolLM2-135M. What learns is run forward and backward. Both sides are held against float64 first,
+and timed in turns. Rows are made on processors that they are used on (`models/products.py`, `models/packed.py`,
+`models/block_attention.py`).
 """
 
+import copy
 import sys
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -17,10 +20,11 @@ from torch.nn import functional
 
 from mmmed.models import block_attention as blocks
 from mmmed.models import products
+from mmmed.models.packed import pack
 
 AT_LEAST = 1.0
 """Seconds of a run, in which a layer is repeated so often."""
-HEADS, GROUPS, WIDTH = 9, 3, 64
+LAYERS, HEADS, GROUPS, WIDTH = 30, 9, 3, 64
 FARTHEST = {torch.float32: 1e-5, torch.bfloat16: 0.01}
 """From float64, relative, of the output and each gradient."""
 
@@ -30,6 +34,8 @@ def main() -> None:
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     if products.is_faster():
         write("layers", [product_row(rows, pairs) for rows in (16, 256, 2048)])
+    if products.is_foreign():
+        write("layers", [answering_row(rows, pairs) for rows in (1, 8, 16, 256, 2048)])
     if blocks.is_faster():
         write("layers", [attention_row(lengths, pairs) for lengths in ([150], [290], [600], [1000], range(254, 286))])
 
@@ -50,6 +56,53 @@ def product_row(rows: int, pairs: int) -> Claim:
         ours=lambda: [fast(given), *learns[1]],
         exact=lambda: exact(lambda one, weight: one @ weight.t(), [given, usual.weight]),
         pairs=pairs,
+    )
+
+
+class Layer(nn.Module):
+    """The products of a layer, which a token goes through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj, self.o_proj = (nn.Linear(576, 576, bias=False) for _ in range(2))
+        self.k_proj, self.v_proj = (nn.Linear(576, 192, bias=False) for _ in range(2))
+        self.gate_proj, self.up_proj = (nn.Linear(576, 1536, bias=False) for _ in range(2))
+        self.down_proj = nn.Linear(1536, 576, bias=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        read = self.o_proj(self.q_proj(rows)), self.k_proj(rows), self.v_proj(rows)
+        return torch.cat([*read, self.down_proj(self.gate_proj(rows) * self.up_proj(rows))], dim=-1)
+
+
+def answering_row(rows: int, pairs: int) -> Claim:
+    """The products of all layers, whose weights do not fit into the processor's cache, of a model that answers."""
+    torch.manual_seed(0)
+    usual = nn.ModuleList([Layer() for _ in range(LAYERS)]).eval()
+    fast = copy.deepcopy(usual)
+    products.use_fastest_products(fast)
+    pack(fast)
+    given = torch.randn(rows, 576)
+    with torch.inference_mode():
+        expected = copy.deepcopy(usual[0]).double()(given.double())
+        apart = {name: farthest([model[0](given)], [expected]) for name, model in (("theirs", usual), ("ours", fast))}
+    if max(apart.values()) > FARTHEST[torch.float32]:
+        raise SystemExit(f"products for {rows} rows: {apart} from float64; nothing is timed")
+
+    def run(model: nn.ModuleList) -> None:
+        with torch.inference_mode():
+            for layer in model:
+                layer(given)
+
+    repeats = round(AT_LEAST / min(timed(lambda: run(usual)).wall for _ in range(3))) + 1
+    return in_turns(
+        f"products of {LAYERS} layers for {rows} rows, float32, answering",
+        peer="torch's own (MKL)",
+        theirs=lambda: [run(usual) for _ in range(repeats)],
+        ours=lambda: [run(fast) for _ in range(repeats)],
+        equal=apart["ours"],
+        bar=None,
+        pairs=pairs,
+        more={"from_float64_theirs": apart["theirs"]},
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
-    from mmmed.models.packed import Share
+    from mmmed.models.packed import Packed
 
 # Shape letters: N rows, I inputs, O outputs.
 
@@ -48,7 +48,7 @@ def use_fastest_products(model: nn.Module) -> None:
 class OneDnnLinear(nn.Linear):
     """A linear layer that oneDNN computes, wherever plain tensors in float32 lie on a CPU; else it is torch's own."""
 
-    packed: Share | None = None
+    packed: Packed | None = None
 
     def train(self, mode: bool = True) -> OneDnnLinear:
         """Learn, or answer."""
