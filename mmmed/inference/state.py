@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
@@ -105,6 +106,7 @@ def opening(
     return _laid_out(
         parts,
         room=room,
+        alike=sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*sequences, strict=False))),
         hidden_RD=torch.stack([tail.hidden_SD[-1] for tail in ends]),
         positions_R=torch.tensor([len(sequence) for sequence in sequences], device=device),
     )
@@ -182,19 +184,27 @@ class _Part:
         )
 
 
-def _laid_out(parts: Sequence[_Part], *, room: int, hidden_RD: Tensor, positions_R: Tensor) -> State:
-    """Keys and values of all parts side by side, with room for what will be written."""
+def _laid_out(parts: Sequence[_Part], *, room: int, hidden_RD: Tensor, positions_R: Tensor, alike: int = 0) -> State:
+    """Keys and values of all parts side by side, with room for what will be written; they begin with what is alike."""
     length = max(part.seen_RL.shape[1] for part in parts)
     seen_RM = torch.zeros(len(positions_R), length + room, dtype=torch.long, device=hidden_RD.device)
     seen_RM[:, length:] = 1
     for part in parts:
         seen_RM[part.places, : part.seen_RL.shape[1]] = part.seen_RL
-    cache = DynamicCache()
+    cache = _RoomyCache(alike)
     cache.layers = [
         _RoomyLayer([(part.layer(number), part.places) for part in parts], length=length, room=room)
         for number in range(len(parts[0].layers))
     ]
     return State(hidden_RD=hidden_RD, cache=cache, seen_RM=seen_RM, positions_R=positions_R, length=length)
+
+
+class _RoomyCache(DynamicCache):
+    """Keys and values whose first places are the same in all rows, as many as are `alike`."""
+
+    def __init__(self, alike: int) -> None:
+        super().__init__()
+        self.alike = alike
 
 
 class _RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]

@@ -27,7 +27,13 @@ from mmmed.models.decoder import decoder_layers
 from mmmed.models.decoders import decoder, logits_of, tokenizer_of
 from mmmed.models.four_bits import to_four_bits
 from mmmed.models.packing import one_after_another
-from mmmed.models.tree_attention import check_reach, check_read_as_tree, keep_from_compiling, tree_arguments
+from mmmed.models.tree_attention import (
+    cache_arguments,
+    check_reach,
+    check_read_as_tree,
+    keep_from_compiling,
+    tree_arguments,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -187,7 +193,7 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         before: Before | None = None,
     ) -> Tensor:
         length = embeddings_BTD.shape[1]
-        packed: dict[str, Any] = {}
+        packed: dict[str, Any] = cache_arguments(self.model, cache)
         if layout is not None:
             self._check_packs(cache)
             attention_BT, positions_BT = None, layout.positions_T.unsqueeze(0)

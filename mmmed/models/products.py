@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Shape letters: N rows, I inputs, O outputs.
 
 _CPUINFO = Path("/proc/cpuinfo")
+_PLAIN = (nn.Parameter, Tensor)
 
 
 @cache
@@ -75,13 +76,12 @@ class OneDnnLinear(nn.Linear):
 
 def is_plain(*tensors: Tensor) -> bool:
     """Whether tensors are in float32 on a CPU, and will be computed so."""
-    return not torch.is_autocast_enabled("cpu") and all(
-        one.device.type == "cpu"
-        and one.dtype == torch.float32
-        and type(one) in (nn.Parameter, Tensor)
-        and one.numel() > 0
-        for one in tensors
-    )
+    if torch.is_autocast_enabled("cpu"):
+        return False
+    for one in tensors:
+        if not one.is_cpu or one.dtype != torch.float32 or type(one) not in _PLAIN or not one.numel():
+            return False
+    return True
 
 
 def _linear(input: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:

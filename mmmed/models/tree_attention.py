@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmmed.errors import ConfigError
 from mmmed.models.block_attention import Span, block_attention, is_faster, side_by_side
 from mmmed.models.packing import Layout, dense_mask
+from mmmed.models.shared_attention import is_shared, shared_attention
 from mmmed.models.tree_reading import by_tree, is_halved, read_on
 from mmmed.models.tree_row import Before, TreeRow, added, tree_row
 
@@ -53,6 +54,12 @@ def tree_arguments(model: Any, layout: Layout, *, dtype: torch.dtype, before: Be
         )
     use_tree_attention(model)
     return {"attention_mask": _prepared_mask(layout), "tree": tree_row(layout, dtype=dtype, before=before)}
+
+
+def cache_arguments(model: Any, cache: Any) -> dict[str, Any]:
+    """What to call a decoder with, so that it reads once the places of a cache that are `alike` in all rows."""
+    alike = getattr(cache, "alike", 0)
+    return {"alike": alike} if alike and model.config._attn_implementation == NAME else {}
 
 
 def use_tree_attention(model: Any) -> None:
@@ -151,13 +158,18 @@ def plain_attention(
     *,
     dropout: float,
     scaling: float | None,
+    alike: int = 0,
     **settings: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention of padded rows: transformers' `sdpa`, or, where blocks are faster, those."""
+    """Attention of padded rows: transformers' `sdpa`, or, where blocks or what rows share are faster, those."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     odd = [*_odd(settings), *(name for name in ("is_causal", "output_attentions") if settings.get(name) is not None)]
     rows, _, tokens, _ = query_BHTC.shape
+    scale = scaling or query_BHTC.shape[-1] ** -0.5
+    if not odd and not dropout and is_shared(query_BHTC, alike):
+        added_B11K = added(mask_B1TK, query_BHTC.dtype) if mask_B1TK is not None else None
+        return shared_attention(query_BHTC, key_BHTC, value_BHTC, added_B11K, alike=alike, scaling=scale), None
     fits = mask_B1TK.shape[:2] == (rows, 1) if mask_B1TK is not None else key_BHTC.shape[2] == tokens
     if odd or not fits or tokens < LONG or not is_faster() or not is_halved(query_BHTC, dropout=dropout):
         return sdpa_attention_forward(
@@ -172,7 +184,7 @@ def plain_attention(
     query, key, value = (
         one.transpose(1, 2).flatten(0, 1).transpose(0, 1)[None] for one in (query_BHTC, key_BHTC, value_BHTC)
     )
-    read_1HTC = block_attention(query, key, value, side_by_side(spans), scaling=scaling or query_BHTC.shape[-1] ** -0.5)
+    read_1HTC = block_attention(query, key, value, side_by_side(spans), scaling=scale)
     return read_1HTC.transpose(1, 2).view(rows, tokens, *read_1HTC.shape[1::2]), None
 
 

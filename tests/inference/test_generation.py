@@ -1,6 +1,7 @@
 """What is written together, with shared prefixes, is what is written alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from mmmed.errors import ConfigError
 from mmmed.inference import reading
 from mmmed.inference.generation import Decoding, generate
+from mmmed.models import shared_attention, tree_attention
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example
@@ -52,6 +54,29 @@ def test_a_batch_writes_what_each_writes_alone(
     assert generate(*made, examples, decoding=decoding) == alone
     assert generate(*made, examples[::-1], decoding=decoding, batch_size=2) == alone[::-1]
     assert len(set(alone)) > 1
+
+
+@pytest.mark.parametrize("made", ["images", "text alone"], indirect=True)
+def test_questions_that_begin_alike_read_their_beginning_once(
+    made: Made, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def noted(*tensors: Any, alike: int, scaling: float) -> Any:
+        asked.append(alike)
+        return shared_attention.shared_attention(*tensors, alike=alike, scaling=scaling)
+
+    monkeypatch.setattr(tree_attention, "shared_attention", noted)
+    first, *_ = examples
+    ends = ("?", " now?", " on the left?", " or on the right side?")
+    question = first.turns[0]
+    alike = [replace(first, options=(), turns=(replace(question, text=question.text + end),)) for end in ends]
+    decoding = Decoding(max_new_tokens=6)
+    apart = generate(*made, alike, decoding=decoding)
+    assert not asked, "so short a beginning is not worth it"
+    monkeypatch.setattr(shared_attention, "LEAST", 4)
+    assert generate(*made, alike, decoding=decoding) == apart
+    assert len(set(apart)) > 1 and len(set(asked)) == 1
 
 
 def test_what_is_drawn_depends_on_the_seed_and_not_on_the_company(made: Made, examples: list[Example]) -> None:
