@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmmed.models.products import OneDnnLinear, computed, is_plain
 
-MOST = 4 * 1024**3
+MOST = 2 * 1024**3
 """Bytes of weights up to which a model holds them twice."""
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers of one module that read the same rows, as transformers names them."""

@@ -44,12 +44,15 @@ def use_fastest_products(model: nn.Module) -> None:
         for layer in model.modules():
             if type(layer) is nn.Linear:
                 layer.__class__ = OneDnnLinear
+                assert isinstance(layer, OneDnnLinear)
+                layer.is_faster_unpacked = is_faster()
 
 
 class OneDnnLinear(nn.Linear):
     """A linear layer that oneDNN computes, wherever plain tensors in float32 lie on a CPU; else it is torch's own."""
 
     packed: Packed | None = None
+    is_faster_unpacked = True
 
     def train(self, mode: bool = True) -> OneDnnLinear:
         """Learn, or answer."""
@@ -66,7 +69,7 @@ class OneDnnLinear(nn.Linear):
         # What is compiled cannot follow where weights lie.
         if packed is not None and not learns and not torch.compiler.is_compiling() and packed.is_of(weight):
             return packed.product(input, bias)
-        if not is_faster():
+        if not self.is_faster_unpacked:
             return super().forward(input)
         if learns:
             product: Tensor = _Product.apply(input, weight, bias)

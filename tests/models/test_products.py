@@ -126,6 +126,21 @@ def test_it_is_for_processors_that_mkl_was_not_made_for(
     assert products.is_faster.__wrapped__() is faster
 
 
+def test_where_mkl_is_faster_with_weights_as_they_are_it_computes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "is_foreign", lambda: True)
+    monkeypatch.setattr(products, "is_faster", lambda: False)
+    plain = network(bias=True)
+    fast = copy.deepcopy(plain)
+    use_fastest_products(fast)
+    compiled = torch.compile(fast, dynamic=True, backend="aot_eager", fullgraph=True)
+    rows = torch.randn(5, 40)
+    for model in (fast, compiled):
+        for ours, theirs in zip(learned(model, rows), learned(plain, rows), strict=True):
+            assert torch.equal(ours, theirs)
+        model.zero_grad()
+        plain.zero_grad()
+
+
 def test_special_layers_are_left_alone(faster: None) -> None:
     class Own(nn.Linear):
         pass
