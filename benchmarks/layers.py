@@ -4,7 +4,7 @@ bfloat16.
     python benchmarks/layers.py [pairs]
 
 Shapes are those of SmolLM2-135M. What learns is run forward and backward. Both sides are held against float64 first,
-and timed in turns. Rows are made on processors that they are used on (`models/products.py`, `models/packed.py`,
+and timed in turns. Rows are made on processors that they are used on (`models/products.py`, `models/prepacked.py`,
 `models/block_attention.py`).
 """
 
@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from mmmed.models import block_attention as blocks
 from mmmed.models import products
-from mmmed.models.packed import pack
+from mmmed.models.prepacked import prepack
 
 AT_LEAST = 1.0
 """Seconds of a run, in which a layer is repeated so often."""
@@ -80,7 +80,7 @@ def answering_row(rows: int, pairs: int) -> Claim:
     usual = nn.ModuleList([Layer() for _ in range(LAYERS)]).eval()
     fast = copy.deepcopy(usual)
     products.use_fastest_products(fast)
-    pack(fast)
+    prepack(fast)
     given = torch.randn(rows, 576)
     with torch.inference_mode():
         expected = copy.deepcopy(usual[0]).double()(given.double())

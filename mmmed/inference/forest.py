@@ -61,7 +61,7 @@ def _grow(
     if len(order) == 1:
         return [Node(begin, len(sequences[order[0]]), (order[0],))]
     # What the first and the last in order share, all between them share too.
-    common = _shared(sequences[order[0]], sequences[order[-1]], begin=begin)
+    common = shared(sequences[order[0]], sequences[order[-1]], begin=begin)
     is_cut = common - begin >= shortest and all(uncut[index] <= common for index in order)
     parts = _parted(sequences, order, place=common)
     if is_cut:
@@ -73,7 +73,8 @@ def _grow(
     return [node for part in parts for node in _grow(sequences, part, begin=begin, shortest=shortest, uncut=uncut)]
 
 
-def _shared(first: Sequence[int], last: Sequence[int], *, begin: int) -> int:
+def shared(first: Sequence[int], last: Sequence[int], *, begin: int = 0) -> int:
+    """Place up to which two sequences are the same; so are all between them in order."""
     shortest = min(len(first), len(last))
     return next((place for place in range(begin, shortest) if first[place] != last[place]), shortest)
 

@@ -19,7 +19,7 @@ from mmmed.inference.generation import Decoding, generate
 from mmmed.inference.likelihood import FloatArray, token_likelihoods
 from mmmed.inference.scoring import Rule, score_options
 from mmmed.models.folder import load
-from mmmed.models.packed import pack
+from mmmed.models.prepacked import prepack
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Answer, Example
@@ -58,7 +58,7 @@ class Session:
         self.model = model.to(self.device).eval()
         if precision == "bfloat16":
             self.model.language.bfloat16()
-        pack(self.model)
+        prepack(self.model)
         self.processor = processor
         self.batch_size = batch_size
         self.provenance: Mapping[str, Any] = provenance or {}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from mmmed.data.collate import pad
+from mmmed.inference.forest import shared
 from mmmed.inference.reading import Album, Tail, Trunk, read_forest
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
@@ -106,7 +106,7 @@ def opening(
     return _laid_out(
         parts,
         room=room,
-        alike=sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*sequences, strict=False))),
+        alike=shared(min(sequences), max(sequences)),
         hidden_RD=torch.stack([tail.hidden_SD[-1] for tail in ends]),
         positions_R=torch.tensor([len(sequence) for sequence in sequences], device=device),
     )

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from mmmed.errors import ConfigError, did_you_mean
 from mmmed.models.four_bits import in_four_bits, summed
-from mmmed.models.packed import unpack
+from mmmed.models.prepacked import drop_prepacked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -180,7 +180,7 @@ def fold(decoder: nn.Module) -> dict[str, Any]:
     Layers in 4 bits become layers in float32, since their sums would not fit in 4 bits.
     """
     layers = adapted_layers(decoder)
-    unpack(decoder)
+    drop_prepacked(decoder)
     for name, layer in layers.items():
         base = layer.get_base_layer()
         if in_four_bits(base):
@@ -193,7 +193,7 @@ def fold(decoder: nn.Module) -> dict[str, Any]:
 
 def unfold(decoder: nn.Module, layers: Mapping[str, Any]) -> None:
     """Take the adapters out of the weights again, and put the adapted layers back in their places."""
-    unpack(decoder)
+    drop_prepacked(decoder)
     for name, layer in layers.items():
         if not in_four_bits(layer.get_base_layer()):
             with warnings.catch_warnings():

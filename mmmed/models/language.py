@@ -193,11 +193,11 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         before: Before | None = None,
     ) -> Tensor:
         length = embeddings_BTD.shape[1]
-        packed: dict[str, Any] = cache_arguments(self.model, cache)
+        how: dict[str, Any] = cache_arguments(self.model, cache)
         if layout is not None:
             self._check_packs(cache)
             attention_BT, positions_BT = None, layout.positions_T.unsqueeze(0)
-            packed = tree_arguments(self.model, layout, dtype=embeddings_BTD.dtype, before=before)
+            how = tree_arguments(self.model, layout, dtype=embeddings_BTD.dtype, before=before)
         if self.soft_prompt is not None and self._prompted:
             if attention_BT is None:
                 raise ConfigError("a soft prompt stands in front of one document, not of packed ones; do not pack")
@@ -213,13 +213,13 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         with self._by_cache() if cache is not None else nullcontext():
             decoded = self.model.base_model(
                 inputs_embeds=embeddings_BTD,
-                **{"attention_mask": attention_BT, **packed},
+                **{"attention_mask": attention_BT, **how},
                 **{self._cache_name: cache},
                 use_cache=cache is not None,
                 **({"position_ids": positions_BT} if self._takes_positions else {}),
                 **({"output_router_logits": True} if routed else {}),
             )
-        check_read_as_tree(self.model.config, packed)
+        check_read_as_tree(self.model.config, how)
         self.auxiliary_loss = self._balance(decoded.router_logits, attention_BT) if routed else None
         hidden: Tensor = decoded.last_hidden_state[:, -length:]
         return hidden

@@ -2,7 +2,7 @@
 
 MKL uses 512-bit registers on processors of Intel alone; on others that have them, oneDNN's products take about half
 of the time, forward and backward (docs/performance.md). On those without, it is faster with weights that are laid out
-for it (`packed.py`). Results differ in the last bits, as between any two libraries.
+for it (`prepacked.py`). Results differ in the last bits, as between any two libraries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
-    from mmmed.models.packed import Packed
+    from mmmed.models.prepacked import Prepacked
 
 # Shape letters: N rows, I inputs, O outputs.
 
@@ -45,31 +45,31 @@ def use_fastest_products(model: nn.Module) -> None:
             if type(layer) is nn.Linear:
                 layer.__class__ = OneDnnLinear
                 assert isinstance(layer, OneDnnLinear)
-                layer.is_faster_unpacked = is_faster()
+                layer.takes_weights_as_they_are = is_faster()
 
 
 class OneDnnLinear(nn.Linear):
     """A linear layer that oneDNN computes, wherever plain tensors in float32 lie on a CPU; else it is torch's own."""
 
-    packed: Packed | None = None
-    is_faster_unpacked = True
+    prepacked: Prepacked | None = None
+    takes_weights_as_they_are = True
 
     def train(self, mode: bool = True) -> OneDnnLinear:
         """Learn, or answer."""
         if mode:
-            self.packed = None
+            self.prepacked = None
         return super().train(mode)
 
     def forward(self, input: Tensor) -> Tensor:
         """Outputs (..., O) of inputs (..., I)."""
-        weight, bias, packed = self.weight, self.bias, self.packed
+        weight, bias, prepacked = self.weight, self.bias, self.prepacked
         if not is_plain(input, weight):
             return super().forward(input)
         learns = torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in (input, weight, bias))
         # What is compiled cannot follow where weights lie.
-        if packed is not None and not learns and not torch.compiler.is_compiling() and packed.is_of(weight):
-            return packed.product(input, bias)
-        if not self.is_faster_unpacked:
+        if prepacked is not None and not learns and not torch.compiler.is_compiling() and prepacked.is_of(weight):
+            return prepacked.product(input, bias)
+        if not self.takes_weights_as_they_are:
             return super().forward(input)
         if learns:
             product: Tensor = _Product.apply(input, weight, bias)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmmed.models import packed, products
-from mmmed.models.packed import pack, unpack
+from mmmed.models import prepacked, products
+from mmmed.models.prepacked import drop_prepacked, prepack
 from mmmed.models.products import OneDnnLinear, use_fastest_products
 
 SHAPES = [(40,), (1, 40), (16, 40), (2, 300, 40), (0, 40)]
@@ -41,21 +41,21 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> None:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How wide each product of weights that are laid out was."""
     found: list[int] = []
-    computed = packed.computed
+    computed = prepacked.computed
 
     def noted(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         output = computed(input, weight, bias)
         found.append(output.shape[-1])
         return output
 
-    monkeypatch.setattr(packed, "computed", noted)
+    monkeypatch.setattr(prepacked, "computed", noted)
     return found
 
 
 def answering(*, bias: bool = False) -> Layer:
     model = Layer(bias=bias).eval()
     use_fastest_products(model)
-    pack(model)
+    prepack(model)
     return model
 
 
@@ -112,7 +112,7 @@ def test_only_plain_layers_of_the_same_rows_are_one_product(asked: list[int]) ->
     use_fastest_products(model)
     model.k_proj = nn.Linear(40, 8, bias=False).bfloat16()
     model.up_proj.weight.data = model.up_proj.weight.data.bfloat16()
-    pack(model)
+    prepack(model)
     rows = torch.randn(3, 40)
     for layer in (model.q_proj, model.v_proj, model.gate_proj):
         read(layer, rows)
@@ -127,7 +127,7 @@ def test_only_plain_layers_of_the_same_rows_are_one_product(asked: list[int]) ->
         lambda model: model.load_state_dict(Layer().state_dict()),
         lambda model: model.train().eval(),
         lambda model: model.double(),
-        lambda model: unpack(model),
+        lambda model: drop_prepacked(model),
     ],
 )
 def test_they_are_not_looked_at_once_they_are_out_of_date(
@@ -141,7 +141,7 @@ def test_they_are_not_looked_at_once_they_are_out_of_date(
     )
     assert torch.allclose(read(model, rows)[:, :56], usual, atol=1e-5)
     assert not asked
-    pack(model)
+    prepack(model)
     read(model, rows)
     assert bool(asked) == (rows.dtype == torch.float32)
 
@@ -149,8 +149,8 @@ def test_they_are_not_looked_at_once_they_are_out_of_date(
 def test_a_copy_has_none_of_them() -> None:
     model = answering()
     copied = copy.deepcopy(model)
-    assert all(isinstance(one, OneDnnLinear) and one.packed is None for one in copied.children())
-    assert all(isinstance(one, OneDnnLinear) and one.packed is not None for one in model.children())
+    assert all(isinstance(one, OneDnnLinear) and one.prepacked is None for one in copied.children())
+    assert all(isinstance(one, OneDnnLinear) and one.prepacked is not None for one in model.children())
 
 
 def test_what_is_compiled_takes_none_of_them(asked: list[int]) -> None:
@@ -164,8 +164,8 @@ def test_large_models_are_not_held_twice(monkeypatch: pytest.MonkeyPatch, asked:
     model = answering()
     weights = sum(one.nbytes for one in model.parameters())
     for room in (weights, weights - 1):
-        monkeypatch.setattr(packed, "MOST", room)
-        pack(model)
+        monkeypatch.setattr(prepacked, "MOST", room)
+        prepack(model)
         read(model, torch.randn(3, 40))
         assert bool(asked) == (room == weights)
         asked.clear()

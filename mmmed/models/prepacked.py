@@ -24,29 +24,29 @@ SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers of one module that read the same rows, as transformers names them."""
 
 
-def pack(model: nn.Module) -> None:
+def prepack(model: nn.Module) -> None:
     """Lay out the weights of its linear layers, beside those it has, unless they take more than `MOST`.
 
     A layer gives its share up once it trains, and does not look at it where its weights are no longer those.
     """
-    unpack(model)
+    drop_prepacked(model)
     layers = [layer for layer in _layers(model) if is_plain(layer.weight)]
     if sum(layer.weight.nbytes for layer in layers) > MOST:
         return
     for together in _siblings(model):
         _lay_out(together)
     for layer in layers:
-        if layer.packed is None:
+        if layer.prepacked is None:
             _lay_out([layer])
 
 
-def unpack(model: nn.Module) -> None:
-    """Give up what `pack` has laid out."""
+def drop_prepacked(model: nn.Module) -> None:
+    """Give up what `prepack` has laid out."""
     for layer in _layers(model):
-        layer.packed = None
+        layer.prepacked = None
 
 
-class Packed:
+class Prepacked:
     """What one layer has of weights that are laid out for several.
 
     Args:
@@ -117,7 +117,7 @@ def _siblings(model: nn.Module) -> Iterator[list[OneDnnLinear]]:
 def _lay_out(layers: Sequence[OneDnnLinear]) -> None:
     weights = _Weights(layers)
     for number, layer in enumerate(layers):
-        layer.packed = Packed(weights, number, layer)
+        layer.prepacked = Prepacked(weights, number, layer)
 
 
 def _state_of(weight: Tensor) -> tuple[int, int]:
