@@ -66,7 +66,9 @@ class ImageFile:
         try:
             return self.path.read_bytes()
         except OSError as error:
-            raise ImageError(f"image {self.path} cannot be read ({error.strerror}); check the source's root") from error
+            raise ImageError(
+                f"image {self.path} cannot be read ({error.strerror}); check the path, or the root of its source"
+            ) from error
 
     def open(self) -> Image.Image:
         """Decode the first frame to 8 bit, "L" or "RGB".
@@ -77,7 +79,9 @@ class ImageFile:
         try:
             size = self.path.stat().st_size
         except OSError as error:
-            raise ImageError(f"image {self.path} cannot be read ({error.strerror}); check the source's root") from error
+            raise ImageError(
+                f"image {self.path} cannot be read ({error.strerror}); check the path, or the root of its source"
+            ) from error
         if size == 0:
             raise ImageError(f"image {self.path} is empty (0 bytes); fetch it again or remove its record")
         return decode(self.path, name=str(self.path))
