@@ -28,7 +28,8 @@ class Perplexity(Callback):
     """Measures perplexity on held-out texts before training, at each validation and at the end.
 
     Logged as `perplexity/NAME`, and kept in `perplexity.json` of the run: before, after, and by how much it rose, as a
-    share (below 0 where it fell). The texts are the validation split of the sources named here, whatever is trained on.
+    share (below 0 where it fell). The texts are the validation split of the sources named here, whatever is trained on;
+    they are read in the precision of the training.
 
     Args:
         texts: Sources by name, such as `medical` and `general`.
@@ -78,10 +79,11 @@ class Perplexity(Callback):
     def _measure(self, trainer: lightning.Trainer, stage: Any) -> dict[str, float]:
         modes = {module: module.training for module in stage.modules()}
         stage.eval()
-        found = {
-            name: perplexity(stage.model, stage.processor, examples, batch_size=self.batch_size)
-            for name, examples in self._examples.items()
-        }
+        with trainer.precision_plugin.forward_context():
+            found = {
+                name: perplexity(stage.model, stage.processor, examples, batch_size=self.batch_size)
+                for name, examples in self._examples.items()
+            }
         for module, mode in modes.items():
             module.training = mode
         for logger in trainer.loggers:
