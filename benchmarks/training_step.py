@@ -39,7 +39,8 @@ from mmmed.interop.export import export
 from mmmed.models.encoders.transformers import TransformersEncoder
 from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load, save
-from mmmed.models.language import CausalLanguageModel, LanguageModel
+from mmmed.models.language import CausalLanguageModel
+from mmmed.models.language_model import LanguageModel
 from mmmed.models.products import use_fastest_products
 from mmmed.models.projector import MLPProjector
 from mmmed.models.vlm import Batch, VisionLanguageModel

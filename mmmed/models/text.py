@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from mmmed.errors import CheckpointError, ConfigError
-from mmmed.models.language import LanguageModel
+from mmmed.models.language_model import LanguageModel
 from mmmed.models.weights import language_folder, resolve
 
 Pool = Literal["mean", "first", "last"]

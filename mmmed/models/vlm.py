@@ -19,7 +19,7 @@ from mmmed.models.cross_attention import GatedCrossAttention, VisualCache, Visua
 from mmmed.models.decoder import decoder_layers
 from mmmed.models.features import FrozenFeatures, Kept
 from mmmed.models.fusion import splice
-from mmmed.models.language import LanguageModel
+from mmmed.models.language_model import LanguageModel
 from mmmed.models.order import PictureOrder, picture_places
 from mmmed.models.packing import NOTHING, Layout
 from mmmed.models.parts import ModelOfParts
