@@ -247,7 +247,7 @@ def test_a_checkpoint_in_pieces_holds_what_one_file_does(config: Config, tmp_pat
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("strategy", "ranks"), [("ddp", 1), ("fsdp", 1), ("fsdp", 4)])
+@pytest.mark.parametrize(("strategy", "ranks"), [("ddp", 1), ("ddp", 4), ("fsdp", 1), ("fsdp", 4)])
 def test_a_checkpoint_of_two_ranks_opens_on_one_and_on_four(
     config: Config, tmp_path: Path, strategy: str, ranks: int
 ) -> None:

@@ -374,12 +374,22 @@ def quiet_compiler(test: Callable[..., None]) -> Callable[..., None]:
     return test
 
 
+TRACED = "aot_eager"
+"""Traces as any compiler does and runs what it traced: writing that in C++, too, takes most of the time."""
+
+
 @pytest.mark.slow
 @quiet_compiler
-@pytest.mark.parametrize("lay", [pad, pack])
+@pytest.mark.parametrize(("lay", "backend"), [(pad, TRACED), (pack, "inductor")])
 def test_what_is_compiled_teaches_the_same_for_texts_of_any_length(
-    make_model: MakeModel, make_processor: Callable[..., Any], examples: list[Example], lay: Callable[..., Batch]
+    make_model: MakeModel,
+    make_processor: Callable[..., Any],
+    examples: list[Example],
+    monkeypatch: pytest.MonkeyPatch,
+    lay: Callable[..., Batch],
+    backend: str,
 ) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     plain, compiled = (
         Stage("align", make_model(), {"projector": 1e-2}, adam, compiled=compiled) for compiled in (False, True)
     )
@@ -401,8 +411,13 @@ def test_what_is_compiled_teaches_the_same_for_texts_of_any_length(
 @quiet_compiler
 @pytest.mark.parametrize("recompute", [False, True])
 def test_what_is_compiled_looks_at_the_pictures_of_each_batch(
-    make_model: MakeModel, make_processor: Callable[..., Any], examples: list[Example], recompute: bool
+    make_model: MakeModel,
+    make_processor: Callable[..., Any],
+    examples: list[Example],
+    monkeypatch: pytest.MonkeyPatch,
+    recompute: bool,
 ) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=TRACED))
     stages = []
     for compiled in (False, True):
         plain = make_model()
