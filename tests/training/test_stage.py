@@ -380,7 +380,10 @@ TRACED = "aot_eager"
 
 @pytest.mark.slow
 @quiet_compiler
-@pytest.mark.parametrize(("lay", "backend"), [(pad, TRACED), (pack, "inductor")])
+@pytest.mark.parametrize(
+    ("lay", "backend"),
+    [(pad, TRACED), (pack, "inductor"), pytest.param(pad, "inductor", marks=pytest.mark.long)],
+)
 def test_what_is_compiled_teaches_the_same_for_texts_of_any_length(
     make_model: MakeModel,
     make_processor: Callable[..., Any],
@@ -409,6 +412,7 @@ def test_what_is_compiled_teaches_the_same_for_texts_of_any_length(
 
 @pytest.mark.slow
 @quiet_compiler
+@pytest.mark.parametrize("backend", [TRACED, pytest.param("inductor", marks=pytest.mark.long)])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_what_is_compiled_looks_at_the_pictures_of_each_batch(
     make_model: MakeModel,
@@ -416,8 +420,9 @@ def test_what_is_compiled_looks_at_the_pictures_of_each_batch(
     examples: list[Example],
     monkeypatch: pytest.MonkeyPatch,
     recompute: bool,
+    backend: str,
 ) -> None:
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=TRACED))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     stages = []
     for compiled in (False, True):
         plain = make_model()

@@ -235,7 +235,7 @@ def test_undamaged_files_are_pictures_and_damage_is_noticed(tmp_path: Path) -> N
 @pytest.mark.shared
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@settings(fuzzed, max_examples=500)
+@settings(fuzzed, max_examples=2000)
 @given(number=st.integers(0, 10_000), changes=damages)
 def test_a_damaged_file_of_a_real_device_is_a_picture_or_set_aside(
     shared_data: Path, tmp_path: Path, number: int, changes: list[Damage]
