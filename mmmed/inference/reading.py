@@ -191,7 +191,7 @@ class _Reader:
 
     def visit(self, branches: Sequence[_Branch], *, trunk: Trunk | None) -> Iterator[list[Tail]]:
         ends = [branch for branch in branches if not branch.node.children and not self.keep_tails]
-        if ends and self._reads_rows(ends):
+        if ends and self._reads_rows:
             yield from self._rows(ends, trunk)
             branches = [branch for branch in branches if branch.node.children]
         for block in self._blocks(branches, before=trunk.length if trunk else 0):
@@ -221,10 +221,10 @@ class _Reader:
         if block:
             yield block
 
-    def _reads_rows(self, ends: Sequence[_Branch]) -> bool:
-        if self.model.cross_attention is not None or self.model.order is not None:
-            return False
-        return self.model.language.reads_rows(max(branch.node.end for branch in ends))
+    @property
+    def _reads_rows(self) -> bool:
+        in_line = self.model.cross_attention is None and self.model.order is None
+        return in_line and self.model.language.reads_rows
 
     def _rows(self, ends: Sequence[_Branch], trunk: Trunk | None) -> Iterator[list[Tail]]:
         """Nodes that nobody goes on from, end to end in rows without padding, several rows at once."""

@@ -29,11 +29,11 @@ from mmmed.models.language_model import LanguageModel
 from mmmed.models.packing import one_after_another
 from mmmed.models.tree_attention import (
     cache_arguments,
-    check_reach,
     check_read_as_tree,
     keep_from_compiling,
     tree_arguments,
 )
+from mmmed.models.windows import in_window
 
 if TYPE_CHECKING:
     from transformers.cache_utils import Cache
@@ -143,11 +143,14 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
             raise ConfigError(f"{self.model.config.model_type} reads no positions, which tell packed documents apart")
         if positions_BT is None and attention_BT is not None:
             positions_BT = (attention_BT.cumsum(1) - 1).clamp(min=0)[:, -embeddings_BTD.shape[1] :]
+        mask: Any = attention_BT
+        if attention_BT is not None and positions_BT is not None:
+            mask = in_window(self.model.config, attention_BT, positions_BT, dtype=embeddings_BTD.dtype)
         routed = self.training and torch.is_grad_enabled() and hasattr(self.model, "router_aux_loss_coef")
         with self._by_cache() if cache is not None else nullcontext():
             decoded = self.model.base_model(
                 inputs_embeds=embeddings_BTD,
-                **{"attention_mask": attention_BT, **how},
+                **{"attention_mask": mask, **how},
                 **{self._cache_name: cache},
                 use_cache=cache is not None,
                 **({"position_ids": positions_BT} if self._takes_positions else {}),
@@ -158,15 +161,12 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         hidden: Tensor = decoded.last_hidden_state[:, -length:]
         return hidden
 
-    def reads_rows(self, longest: int) -> bool:
+    @property
+    def reads_rows(self) -> bool:
         if self.model.device.type != "cpu":
             return False
         if self._reads_rows is None:
             self._reads_rows = self._can_read_rows()
-        try:
-            check_reach(self.model.config, longest)
-        except ConfigError:
-            return False
         return self._reads_rows
 
     def _can_read_rows(self) -> bool:

@@ -65,8 +65,9 @@ class LanguageModel(nn.Module, ABC):
             before: What the conversations of such a row go on from, which was read before it, on a CPU.
         """
 
-    def reads_rows(self, longest: int) -> bool:
-        """Whether it reads rows with a `layout`, of conversations of up to so many tokens, faster than padded ones."""
+    @property
+    def reads_rows(self) -> bool:
+        """Whether it reads rows with a `layout` faster than padded ones."""
         return False
 
     def finish_training(self) -> None:

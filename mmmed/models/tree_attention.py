@@ -21,6 +21,7 @@ from mmmed.models.packing import Layout, dense_mask
 from mmmed.models.shared_attention import is_shared, shared_attention
 from mmmed.models.tree_reading import by_tree, is_halved, read_on
 from mmmed.models.tree_row import Before, TreeRow, added, tree_row
+from mmmed.models.windows import kinds_of, window_of
 
 NAME = "mmmed_tree"
 """Of this attention among those of transformers."""
@@ -39,12 +40,12 @@ def tree_arguments(model: Any, layout: Layout, *, dtype: torch.dtype, before: Be
         before: What its trees go on from, on a CPU.
 
     Raises:
-        ConfigError: The model's layers look otherwise, or not as far back as the conversations reach.
+        ConfigError: The model's layers look otherwise.
     """
-    longest = int(layout.positions_T.max()) + 1
-    check_reach(model.config, longest)
+    _check_kinds(model.config)
     chosen = model.config._attn_implementation
     if chosen == "eager" and before is None:
+        _check_reach(model.config, int(layout.positions_T.max()) + 1)
         mask = dense_mask(layout.ends_T)
         return {"attention_mask": added(mask, dtype)[None, None]}
     if not model._supports_attention_backend or chosen not in ("sdpa", NAME):
@@ -81,34 +82,33 @@ def check_read_as_tree(config: Any, arguments: Mapping[str, Any]) -> None:
     """See, after a pass, that the layers have used what `tree_arguments` gave.
 
     Raises:
-        ConfigError: None of them did, so that every token has seen every other.
+        ConfigError: None of them did, so that every token has seen every other, or all have looked back over everything
+            where some should not.
     """
     row = arguments.get("tree")
-    if row is not None and not row.layers:
+    if row is not None and (not row.layers or window_of(config) not in (None, *row.narrowed)):
         raise ConfigError(
             f"{config.model_type} does not hand its layers what packed conversations need; "
             "set packing: null of the data"
         )
 
 
-def check_reach(config: Any, longest: int) -> None:
-    """See that every layer looks back over a whole conversation.
-
-    Raises:
-        ConfigError: Some layers keep a state instead of looking back, or look less far.
-    """
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if odd := kinds - {"full_attention", "sliding_attention"}:
+def _check_kinds(config: Any) -> None:
+    """See that no layer keeps a state instead of looking back."""
+    if odd := kinds_of(config) - {"full_attention", "sliding_attention"}:
         raise ConfigError(
             f"{config.model_type} has {sorted(odd)[0]} layers, which cannot read packed conversations; "
             "set packing: null of the data"
         )
-    window = getattr(config, "sliding_window", None)
-    slides = "sliding_attention" in kinds or getattr(config, "layer_types", None) is None
-    if getattr(config, "use_sliding_window", True) and slides and window is not None and window < longest:
+
+
+def _check_reach(config: Any, longest: int) -> None:
+    """See that one mask does for all layers: each looks back over a whole conversation."""
+    window = window_of(config)
+    if window is not None and window < longest:
         raise ConfigError(
-            f"{config.model_type} looks back {window} tokens, fewer than the {longest} of a conversation; "
-            "packed conversations need a window that holds them: shorten them, or set packing: null of the data"
+            f"{config.model_type} looks back {window} tokens, fewer than the {longest} of a conversation, which eager "
+            "attention cannot in packed ones; leave attention out, or set packing: null of the data"
         )
 
 
@@ -135,6 +135,7 @@ def tree_attention(
         )
     _check_plain(settings)
     tree.layers += 1
+    tree = tree.within(settings.get("sliding_window"), dtype=query_BHTC.dtype)
     if tree.block_mask is not None:
         from transformers.integrations.flex_attention import flex_attention_forward
 

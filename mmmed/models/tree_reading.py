@@ -50,7 +50,10 @@ def by_tree(
         *(row.split_with_sizes(lengths, dim=2) for row in (query_BHTC, key_BHTC, value_BHTC)), strict=True
     )
     attend = partial(_attend, dropout=dropout, scaling=scale)
-    read = [attend(*of_root)] if root else []
+    read = []
+    if root:
+        query, key, value = of_root
+        read.append(attend(query, key, value, tree.root_mask))
     for (begin, trunk_end, _), mask, row in zip(tree.layout.trees, tree.rest_masks, rows, strict=True):
         query, key, value = (torch.cat(two, dim=2) for two in zip(of_root, row, strict=True)) if root else row
         trunk = root + trunk_end - begin
@@ -107,7 +110,7 @@ def _spans(tree: TreeRow) -> Iterator[Span]:
     """The same for blocks."""
     root = tree.layout.root
     if root:
-        yield Span(0, root, 0, root, None)
+        yield Span(0, root, 0, root, tree.root_mask)
     for (begin, trunk_end, end), mask in zip(tree.layout.trees, tree.rest_masks, strict=True):
         if trunk_end > begin:
             yield Span(begin, trunk_end, begin, trunk_end, None, root)

@@ -17,13 +17,14 @@ from mmmed.records import Example
 Made = tuple[VisionLanguageModel, Processor]
 
 
-@pytest.fixture(params=["images", "text alone", "cross-attention", "soft prompt"])
+@pytest.fixture(params=["images", "text alone", "sliding window", "cross-attention", "soft prompt"])
 def made(
     request: pytest.FixtureRequest, make_model: Callable[..., Any], make_processor: Callable[..., Processor]
 ) -> Made:
     settings: dict[str, Any] = {
         "images": {},
         "text alone": {"vision": False},
+        "sliding window": {"model_type": "mistral", "sliding_window": 9},
         "cross-attention": {},
         "soft prompt": {"adapter": {"kind": "prompt", "tokens": 3}},
     }[request.param]

@@ -50,7 +50,13 @@ def many(examples: list[Example], make_example: Callable[..., Example]) -> list[
     return [given[place] for place in (5, 0, 7, 2, 4, 1, 8, 3, 6)]
 
 
-SETTINGS = {"images": {}, "text alone": {"vision": False}, "padded": {"attention": "eager"}}
+SETTINGS = {
+    "images": {},
+    "text alone": {"vision": False},
+    "padded": {"attention": "eager"},
+    "sliding window": {"model_type": "gemma3_text", "head_dim": 8, "sliding_window": 9},
+    "sliding window, padded": {"model_type": "mistral", "sliding_window": 9, "attention": "eager"},
+}
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())

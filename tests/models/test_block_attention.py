@@ -123,10 +123,11 @@ def test_under_autocast_it_is_the_same_to_the_bit() -> None:
     assert all(torch.equal(one, other) for one, other in zip(plain, cast, strict=True))
 
 
+@pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("root", [0, 4])
 @pytest.mark.parametrize("faster", [True, False])
 def test_a_packed_row_takes_it_where_it_is_faster(
-    monkeypatch: pytest.MonkeyPatch, asked: list[int], faster: bool, root: int
+    monkeypatch: pytest.MonkeyPatch, asked: list[int], faster: bool, root: int, window: int | None
 ) -> None:
     monkeypatch.setattr(trees, "is_faster", lambda: faster)
     ends = torch.tensor([20] * root + [12] * (6 - root) + [9] * 3 + [12] * 3 + [20] * 8)
@@ -139,12 +140,15 @@ def test_a_packed_row_takes_it_where_it_is_faster(
         conversations=3,
         root=root,
     )
-    row = tree_row(layout, dtype=torch.bfloat16)
+    row = tree_row(layout, dtype=torch.bfloat16, window=window)
     given = rows(6, 2, 20, 20)
     read = trees.by_tree(*given, row)
-    spans = [root] * (root > 0) + [6 - root, 6, 8]
+    # What reaches beyond a window is read under one mask, without a trunk.
+    spans = [root] * (root > 0) + ([6 - root, 6, 8] if window is None else [12 - root, 8])
     assert sorted(asked) == (sorted(spans) if faster else [])
-    mask = torch.zeros(20, 20).masked_fill(~dense_mask(ends), -torch.inf)
+    places = layout.positions_T
+    seen = dense_mask(ends) & (places[:, None] - places < (window or 20))
+    mask = torch.zeros(20, 20).masked_fill(~seen, -torch.inf)
     expected = functional.scaled_dot_product_attention(*(one.double() for one in given), mask.double(), enable_gqa=True)
     assert (read.double() - expected).norm() < 0.008 * expected.norm()
     # Gradients of what several spans see come together.

@@ -11,6 +11,7 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from mmmed.data.collate import pack, pad
 from mmmed.errors import ConfigError
+from mmmed.models import tree_attention as attention
 from mmmed.models.cross_attention import GatedCrossAttention
 from mmmed.models.packing import SHORTEST_ROOT, Layout, dense_mask, lay
 from mmmed.models.projector import MLPProjector
@@ -22,6 +23,7 @@ from mmmed.records import Example, Turn
 from mmmed.training.objectives import AnswerLoss
 
 MakeModel = Callable[..., VisionLanguageModel]
+SLIDING = ["sliding_attention", "full_attention"]
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "gpt2": {"model_type": "gpt2"},
@@ -30,6 +32,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", "sliding_window": 4096},
     "neox": {"model_type": "gpt_neox"},
     "gemma2": {"model_type": "gemma2", "head_dim": 8},
+    # Some layers look back over fewer tokens than a conversation has, or than all of them begin with.
+    "gemma3": {"model_type": "gemma3_text", "head_dim": 8, "sliding_window": 20, "layer_types": SLIDING},
+    "mistral short": {"model_type": "mistral", "sliding_window": 9},
+    "qwen2 short": {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
 }
 QUESTIONS = (
     ("Is there a pleural effusion?", "yes"),
@@ -197,27 +203,61 @@ def row_of(seed: int, alike: int = 3) -> tuple[Layout, list[Tensor]]:
     return layout, heads
 
 
+def one_mask(layout: Layout, window: int | None) -> Tensor:
+    """Which token sees which, over the whole row."""
+    mask, places_T = dense_mask(layout.ends_T), layout.positions_T
+    return mask if window is None else mask & (places_T[:, None] - places_T < window)
+
+
+@pytest.mark.parametrize("window", [None, 1, 7, 18, 30])
 @pytest.mark.parametrize("alike", [3, 20])
 @pytest.mark.parametrize("seed", range(5))
-def test_trees_read_one_by_one_give_what_one_mask_gives(seed: int, alike: int) -> None:
+def test_trees_read_one_by_one_give_what_one_mask_gives(seed: int, alike: int, window: int | None) -> None:
     layout, (query, key, value) = row_of(seed, alike)
-    read = by_tree(query, key, value, tree_row(layout, dtype=torch.float32))
-    mask = dense_mask(layout.ends_T)
+    read = by_tree(query, key, value, tree_row(layout, dtype=torch.float32, window=window))
+    mask = one_mask(layout, window)
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
     torch.testing.assert_close(read, expected)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("window", [None, 7])
 @pytest.mark.parametrize("alike", [3, 20])
-def test_the_mask_for_flex_attention_is_the_dense_one(alike: int) -> None:
+def test_the_mask_for_flex_attention_is_the_dense_one(alike: int, window: int | None) -> None:
     layout, (query, key, value) = row_of(0, alike)
-    blocks = block_mask(layout.ends_T)
+    blocks = block_mask(layout, window=window)
     length = len(layout.ends_T)
     places = torch.arange(length)
     by_rule = blocks.mask_mod(0, 0, places[:, None], places[None, :])
-    assert torch.equal(by_rule, dense_mask(layout.ends_T))
+    assert torch.equal(by_rule, one_mask(layout, window))
     read = flex_attention(query, key, value, block_mask=blocks, enable_gqa=True)
-    torch.testing.assert_close(read, by_tree(query, key, value, tree_row(layout, dtype=torch.float32)))
+    row = tree_row(layout, dtype=torch.float32, window=window)
+    torch.testing.assert_close(read, by_tree(query, key, value, row))
+
+
+def test_layers_that_reach_over_the_whole_row_share_its_masks() -> None:
+    layout, _ = row_of(0)
+    row = tree_row(layout, dtype=torch.float32)
+    longest = int(layout.positions_T.max()) + 1
+    assert row.within(None, dtype=torch.float32) is row.within(longest, dtype=torch.float32) is row
+    narrow = row.within(longest - 1, dtype=torch.float32)
+    assert narrow is not row and narrow is row.within(longest - 1, dtype=torch.float32)
+
+
+def test_a_model_whose_layers_do_not_say_how_far_they_look_back_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    make_model: MakeModel,
+    make_processor: Callable[..., Processor],
+    forest: list[Example],
+) -> None:
+    model = make_model(model_type="mistral", sliding_window=20)
+    packed, _ = batches(make_processor(model), forest)
+    monkeypatch.setattr(model.language.model.config, "sliding_window", None)
+    model.read(packed)  # its layers read their window from the configuration
+    monkeypatch.setattr(attention, "window_of", lambda config: 20)
+    with pytest.raises(ConfigError, match="mistral does not hand its layers what packed conversations need"):
+        model.read(packed)
+    assert not model.language.reads_rows
 
 
 @pytest.mark.gpu
@@ -240,10 +280,9 @@ def test_on_a_gpu_a_forest_teaches_what_its_conversations_teach(
     [
         ({"adapter": {"kind": "prompt"}}, "a soft prompt stands in front of one conversation"),
         ({"model_type": "bloom", "n_head": 2, "n_layer": 1}, "bloom reads no positions"),
-        ({"model_type": "mistral", "sliding_window": 20}, "mistral looks back 20 tokens, fewer than the"),
         (
-            {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
-            "qwen2 looks back 9 tokens",
+            {"model_type": "mistral", "sliding_window": 20, "attention": "eager"},
+            "mistral looks back 20 tokens, fewer than the [0-9]+ of a conversation, which eager attention cannot",
         ),
     ],
 )
