@@ -42,6 +42,8 @@ _LINE = "{{ text + '\n' }}"
 TEMPLATES = {
     # Nothing but the words question and answer.
     "plain": ChatTemplate(_turns("Question: {{ text }}\nAnswer:", _SAID + "{{ '\n' }}", system=_LINE)),
+    # No words but its own, as base models are asked (`inference/plain.py`): an answer goes on behind a space.
+    "completion": ChatTemplate(_turns("{{ text }}", _SAID + "{{ '\n\n' }}", system="{{ text + '\n\n' }}")),
     # OpenAI's ChatML, as Qwen and SmolLM2 use it.
     "chatml": ChatTemplate(
         "{% for message in messages %}"

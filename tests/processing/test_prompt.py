@@ -12,13 +12,15 @@ from mmmed.processing.templates import TEMPLATES
 from mmmed.records import Turn
 
 STOPS = {"chatml": "<|im_end|>", "llama2": " </s>"} | dict.fromkeys(
-    ("plain", "vicuna", "mistral", "minigpt4", "xraygpt", "llava_med_v1"), "</s>"
+    ("plain", "completion", "vicuna", "mistral", "minigpt4", "xraygpt", "llava_med_v1"), "</s>"
 )
 SYSTEM = "Answer yes or no."
 # What each system's own code writes for the conversation below, but for the marks of a turn's end.
 FORMS = {
     "plain": "<s>Answer yes or no.\nQuestion: <image>\nIs it yes or no, yes?\nAnswer: yes</s>\n"
     "Question: And <image> is the yes still yes?\nAnswer: no, not yes</s>\n",
+    "completion": "<s>Answer yes or no.\n\n<image>\nIs it yes or no, yes? yes</s>\n\n"
+    "And <image> is the yes still yes? no, not yes</s>\n\n",
     "chatml": "<|im_start|>system\nAnswer yes or no.<|im_end|>\n<|im_start|>user\n<image>\nIs it yes or no, yes?"
     "<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n<|im_start|>user\nAnd <image> is the yes still yes?<|im_end|>\n"
     "<|im_start|>assistant\nno, not yes<|im_end|>\n",
