@@ -41,7 +41,8 @@ def in_window(config: Any, attention_BK: Tensor, positions_BT: Tensor, *, dtype:
         The mask as it is, where transformers reads it right; else who sees whom, for each kind of layers.
     """
     window = window_of(config)
-    if window is None or attention_BK.shape[1] <= window or not _has_holes(attention_BK):
+    leaves_padding_out = config._attn_implementation.startswith("flash")
+    if window is None or leaves_padding_out or attention_BK.shape[1] <= window or not _has_holes(attention_BK):
         return attention_BK
     places_BK = attention_BK.cumsum(1) - 1
     later = attention_BK.shape[1] - positions_BT.shape[1]

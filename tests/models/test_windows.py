@@ -49,6 +49,9 @@ def test_masks_are_made_only_where_padding_stands_between_tokens(make_model: Mak
         assert in_window(config, given, positions_BT, dtype=torch.float32) is given
     made = in_window(config, torch.tensor([[1, 1, 1, 0, 1]]), torch.tensor([[3]]), dtype=torch.float32)
     assert made.tolist() == [[[[False, True, True, False, True]]]]
+    config._attn_implementation = "flash_attention_2"  # it leaves padding out before it counts
+    holes = torch.tensor([[1, 1, 1, 0, 1]])
+    assert in_window(config, holes, torch.tensor([[3]]), dtype=torch.float32) is holes
 
 
 @pytest.mark.parametrize(
