@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 from mmmed.errors import ConfigError
-from mmmed.inference.reading import Album
+from mmmed.inference.album import Album
 from mmmed.inference.running import Decoding, Row, RunningBatch, text_of
 from mmmed.inference.state import is_read_apart
 from mmmed.models.vlm import VisionLanguageModel

@@ -1,30 +1,27 @@
 """A forest of token sequences read by a model, every shared stretch and every image once.
 
-Shape letters: R rows (nodes read together), S tokens of a row, G rows of a trunk, L tokens of a trunk, N images,
-K tokens per image, D language width, H key-value heads, C width of a head.
+Shape letters: R rows (nodes read together), S tokens of a row, T tokens of nodes end to end, D language width.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
+from mmmed.inference.album import Album
 from mmmed.inference.forest import SHORTEST_SHARED, Node, grow
 from mmmed.inference.threads import side_by_side
-from mmmed.models.cross_attention import VisualCache
+from mmmed.inference.trunk import Trunk
 from mmmed.models.fusion import splice
 from mmmed.models.packing import Layout, one_after_another
 from mmmed.models.tree_row import Before
 from mmmed.models.vlm import Batch, VisionLanguageModel
-from mmmed.processing.processor import Processor
-from mmmed.records import Example, LazyImage
+from mmmed.records import LazyImage
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32768}
 """Tokens of one forward pass, by device; on CPUs more is no faster."""
@@ -34,7 +31,6 @@ PADDED_AT_MOST = 0.12
 """Share of padding that rows of unlike length may cost."""
 CACHED_AT_ONCE = {"cpu": 32768, "cuda": 262144}
 """Tokens whose keys and values one forward pass may look at, over all its rows."""
-IMAGES_KEPT = 64
 
 
 class Tail(NamedTuple):
@@ -44,96 +40,6 @@ class Tail(NamedTuple):
     hidden_SD: Tensor
     row: int
     trunk: Trunk | None
-
-
-@dataclass(frozen=True, slots=True)
-class Trunk:
-    """Keys and values of rows that others go on from, and which of their places hold a token."""
-
-    cache: Cache
-    seen_GL: Tensor
-
-    @property
-    def length(self) -> int:
-        return self.seen_GL.shape[1]
-
-    def before(self, rows: Sequence[int]) -> Before:
-        """Some of its rows, as trees of a packed row go on from them."""
-        tokens_G = self.seen_GL.sum(1).tolist()
-        # Only what goes on behind shorter rows than others has holes.
-        places = [
-            slice(tokens) if bool(seen_L[:tokens].all()) else seen_L.nonzero()[:, 0]
-            for tokens, seen_L in zip(tokens_G, self.seen_GL, strict=True)
-        ]
-        return Before(self.cache, rows, [places[row] for row in rows], [tokens_G[row] for row in rows])
-
-
-class Album:
-    """The images of a reading: each a number below zero inside token sequences, and its features, computed once.
-
-    Args:
-        model: Whose encoder looks at them.
-        processor: Decodes them as in training.
-    """
-
-    def __init__(self, model: VisionLanguageModel, processor: Processor) -> None:
-        self._model = model
-        self._processor = processor
-        self._images: dict[str, LazyImage] = {}
-        self._numbers: dict[str, int] = {}
-        self._names: list[str] = []
-        self._features: OrderedDict[str, Tensor] = OrderedDict()
-
-    @property
-    def size(self) -> int:
-        """Pictures that it was shown."""
-        return len(self._names)
-
-    def sequence(self, example: Example) -> tuple[int, ...]:
-        """Token ids of a question, each image's places filled with the image's own number."""
-        # Pixels are decoded when the image is looked at, and once for all questions about it.
-        ids = self._processor.question(example, pixels=self._processor.pixels(())).ids.tolist()
-        images = iter(example.images)
-        tokens, found, run = [], -1, 0
-        for token in ids:
-            if token != self._processor.image_id:
-                tokens.append(token)
-                continue
-            if run == 0:
-                found, run = self._number(next(images)), self._processor.tokens_per_image
-            run -= 1
-            tokens.append(found)
-        return tuple(tokens)
-
-    def images(self, tokens: Sequence[int]) -> list[LazyImage]:
-        """The images in a stretch of a sequence, in reading order."""
-        places = [token for token in tokens if token < 0]
-        return [self._images[self._names[-1 - token]] for token in places[:: max(1, self._processor.tokens_per_image)]]
-
-    def pixels(self, images: Sequence[LazyImage]) -> Tensor:
-        """The images as the encoder takes them (N, 3, height, width)."""
-        return self._processor.pixels(images).to(next(self._model.parameters()).device)
-
-    def features(self, images: Sequence[LazyImage]) -> Tensor:
-        """Features in the language model's space (N, K, D)."""
-        wanted = dict.fromkeys(image.name for image in images)
-        known = {name: self._features[name] for name in wanted if name in self._features}
-        if unknown := [name for name in wanted if name not in known]:
-            pixels_NCHW = self.pixels([self._images[name] for name in unknown])
-            known.update(zip(unknown, self._model.see(pixels_NCHW), strict=True))
-        for name in wanted:
-            self._features[name] = known[name]
-            self._features.move_to_end(name)
-        while len(self._features) > IMAGES_KEPT:
-            self._features.popitem(last=False)
-        return torch.stack([known[image.name] for image in images])
-
-    def _number(self, image: LazyImage) -> int:
-        if image.name not in self._numbers:
-            self._numbers[image.name] = -1 - len(self._names)
-            self._names.append(image.name)
-            self._images[image.name] = image
-        return self._numbers[image.name]
 
 
 def read_forest(
@@ -263,7 +169,7 @@ class _Reader:
             of_R = torch.tensor([parent for _, parent in block], device=self.device)
             before = trunk.seen_GL[of_R]
             attention = torch.cat([before, attention], dim=1)
-            cache = _branch_off(self.model, trunk.cache, of_R, keep=keep)
+            cache = trunk.branch_off(self.model, of_R, keep=keep)
         hidden_RSD = self._forward(tokens_RS, attention, positions_RS, images=images, cache=cache)
         if not keep or cache is None:
             return hidden_RSD, None
@@ -315,41 +221,3 @@ def _even_rows(ends: Sequence[_Branch], *, threads: int) -> list[list[_Branch]]:
         rows.setdefault(int(middle * count / tokens), []).append(branch)
         held += len(branch.node)
     return list(rows.values())
-
-
-def _branch_off(model: VisionLanguageModel, trunk: Cache, of_R: Tensor, *, keep: bool) -> Cache:
-    """A cache for rows that go on from rows of a trunk, which stays as it is for others."""
-    cache = model.new_cache()
-    layers: list[Any] = trunk.layers
-    cache.layers = [_BranchLayer(layer, of_R, keep=keep) for layer in layers]
-    if isinstance(cache, VisualCache) and isinstance(trunk, VisualCache) and trunk.visual is not None:
-        cache.visual = trunk.visual.select(of_R)
-    return cache
-
-
-class _BranchLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values of the trunk's rows (G, H, L, C), copied once when a layer is read, and let go unless kept."""
-
-    def __init__(self, trunk: Any, of_R: Tensor, *, keep: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.keys, self.values = trunk.keys, trunk.values
-        self.dtype, self.device = trunk.keys.dtype, trunk.keys.device
-        self.is_initialized = True
-        self._of_R = of_R
-        self._keep = keep
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *arguments: Any, **settings: Any
-    ) -> tuple[Tensor, Tensor]:
-        assert self.keys is not None and self.values is not None, "a trunk was read"
-        keys = torch.cat([_rows(self.keys, self._of_R), key_states], dim=-2)
-        values = torch.cat([_rows(self.values, self._of_R), value_states], dim=-2)
-        if self._keep:
-            self.keys, self.values = keys, values
-        return keys, values
-
-
-def _rows(states_GHLC: Tensor, of_R: Tensor) -> Tensor:
-    if len(states_GHLC) == 1:
-        return states_GHLC.expand(len(of_R), -1, -1, -1)
-    return states_GHLC[of_R]

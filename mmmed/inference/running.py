@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mmmed.errors import ConfigError
-from mmmed.inference.reading import Album
+from mmmed.inference.album import Album
 from mmmed.inference.state import State, is_read_apart, merged, opening
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from mmmed.errors import ConfigError
-from mmmed.inference.reading import Album, Tail, read_forest
+from mmmed.inference.album import Album
+from mmmed.inference.reading import Tail, read_forest
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example

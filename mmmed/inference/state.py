@@ -14,8 +14,10 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from mmmed.data.collate import pad
+from mmmed.inference.album import Album
 from mmmed.inference.forest import shared
-from mmmed.inference.reading import Album, Tail, Trunk, read_forest
+from mmmed.inference.reading import Tail, read_forest
+from mmmed.inference.trunk import Trunk
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from mmmed.inference.album import Album
 from mmmed.inference.generation import Decoding, generate, row_of
-from mmmed.inference.reading import Album
 from mmmed.inference.running import Row, RunningBatch, text_of
 from mmmed.models.vlm import VisionLanguageModel
 from mmmed.processing.processor import Processor

@@ -3,8 +3,8 @@
 import math
 from typing import NamedTuple
 
+from mmmed.inference.album import Album
 from mmmed.inference.generation import Decoding, row_of
-from mmmed.inference.reading import Album
 from mmmed.inference.running import RunningBatch, text_of
 from mmmed.inference.session import Session
 from mmmed.records import Example

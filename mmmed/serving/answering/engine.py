@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mmmed.errors import ConfigError, MmmedError
+from mmmed.inference.album import Album
 from mmmed.inference.generation import row_of
-from mmmed.inference.reading import Album
 from mmmed.inference.running import Row, RunningBatch, is_stopped, text_of
 from mmmed.inference.session import Session
 from mmmed.serving.answering.spelling import Spelling
