@@ -1,7 +1,8 @@
 """Arms that are models of their own: where each starts from, which stages train it, and how it is asked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +14,9 @@ from mmmed.evaluation.trained import train as train_stages
 from mmmed.inference.asking import Answerer
 from mmmed.inference.endpoint import Endpoint
 from mmmed.inference.loading import load
-from mmmed.inference.session import Precision, open_session
+from mmmed.inference.session import Precision, Session, open_session
 from mmmed.page.files import replace_text
+from mmmed.records import Answer, Example
 
 Strategy = Literal["direct", "chain_of_thought"]
 
@@ -172,9 +174,38 @@ def opened(arm: ModelArm, folder: Path | None) -> tuple[Answerer, str]:
         folder: Of its trained model, or None for one that is asked as it is.
     """
     if folder is not None:
-        return open_session(folder, precision=arm.precision), f"{digest(folder / 'model.safetensors')} {arm.precision}"
+        return open_session(folder, precision=arm.precision), _identity(arm, folder)
     assert arm.checkpoint is not None
     if arm.is_endpoint:
         return Endpoint(url=arm.checkpoint, model=arm.model), f"{arm.checkpoint} {arm.model}"
     session = load(arm.checkpoint, chat=arm.chat, precision=arm.precision)
     return session, session.identity()
+
+
+def opened_when_asked(arm: ModelArm, folder: Path | None) -> tuple[Answerer, str]:
+    """The same, but that a trained model is opened when it is first asked: its answers are read back without it."""
+    if folder is None:
+        return opened(arm, None)
+    return _TrainedModel(folder, arm.precision), _identity(arm, folder)
+
+
+def _identity(arm: ModelArm, folder: Path) -> str:
+    return f"{digest(folder / 'model.safetensors')} {arm.precision}"
+
+
+@dataclass(frozen=True)
+class _TrainedModel:
+    """Opens a session when it needs one."""
+
+    folder: Path
+    precision: Precision
+
+    @cached_property
+    def _session(self) -> Session:
+        return open_session(self.folder, precision=self.precision)
+
+    def choose(self, examples: Sequence[Example], **settings: Any) -> list[Answer]:
+        return self._session.choose(examples, **settings)
+
+    def write(self, examples: Sequence[Example], **settings: Any) -> list[Answer]:
+        return self._session.write(examples, **settings)

@@ -7,6 +7,7 @@ against one of them.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from mmmed.evaluation.contamination import listed_sources, met_in, training_sour
 from mmmed.evaluation.experiment import tasks_by_name
 from mmmed.evaluation.experiment_file import MAIN, MAJORITY
 from mmmed.evaluation.majority import majority
-from mmmed.evaluation.model_arms import ModelArm, opened, read_arms, read_keys, train
+from mmmed.evaluation.model_arms import ModelArm, opened_when_asked, read_arms, read_keys, train
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.results import adjust, write_results
 from mmmed.evaluation.sharing import Turns, in_processes, own_device
 from mmmed.evaluation.task import Task
 from mmmed.evaluation.trained import Fit
+from mmmed.inference.asking import Answerer
 from mmmed.page.files import replace_text
 from mmmed.training.perplexity import FILE as PERPLEXITY
 
@@ -169,20 +171,46 @@ def _limited_tasks(experiment: ModelsExperiment) -> dict[str, Task]:
 
 
 def _train_in_turns(experiment: ModelsExperiment, output: Path, fit: Fit, turns: Turns, share: Share) -> None:
-    """Train a model that no process has begun, with those that follow it, and then another."""
+    """Train a model that no process has begun, with those that follow it, and then another.
+
+    Who finds none left asks the models that need no training, a task at a time, while others still train.
+    """
 
     def fit_beside(arguments: list[str]) -> None:
         fit([*arguments, "--trainer.enable_progress_bar", "false", *own_device(share)])
+
+    def train_family(seed: int, family: Sequence[str]) -> None:
+        for name in family:
+            _trained(experiment, name, seed, output, fit=fit_beside)
 
     families: dict[str, list[str]] = {}
     for name, arm in experiment.arms.items():
         if arm.is_trained:
             families.setdefault(_first(experiment, name), []).append(name)
-    works = [(seed, family) for seed in experiment.seeds for family in families.values()]
+    works = [partial(train_family, seed, family) for seed in experiment.seeds for family in families.values()]
+    works += [
+        partial(_ask_as_it_is, name, arm, task, output, seed=seed)
+        for task in _limited_tasks(experiment).values()
+        for name, arm in experiment.arms.items()
+        if not arm.is_trained
+        for seed in (experiment.seeds if arm.shots else experiment.seeds[:1])
+    ]
     for turn in turns.up_to(len(works)):
-        seed, family = works[turn]
-        for name in family:
-            _trained(experiment, name, seed, output, fit=fit_beside)
+        works[turn]()
+
+
+def _ask_as_it_is(name: str, arm: ModelArm, task: Task, output: Path, *, seed: int) -> None:
+    _ask(name, arm, task, *opened_when_asked(arm, None), output=output, seed=seed, share=WHOLE)
+
+
+def _ask(
+    name: str, arm: ModelArm, task: Task, answerer: Answerer, identity: str, *, output: Path, seed: int, share: Share
+) -> list[Prediction]:
+    """Answers of an arm to a task, which are kept; none but with the whole of the shares."""
+    asked = replace(task, shots=arm.shots, seed=seed if arm.shots else task.seed)
+    folder = output / "predictions" / name
+    said = ask(asked, {MAIN: answerer}, identities={MAIN: identity}, baselines=(), output=folder, share=share)
+    return [replace(one, arm=name) for one in said.by_arm.get(MAIN, ())]
 
 
 def _first(experiment: ModelsExperiment, name: str) -> str:
@@ -197,18 +225,16 @@ def _answer_all(
     """Of each task and seed, every arm's answers, or a share of them."""
     tasks = _limited_tasks(experiment)
     runs: dict[str, list[dict[str, list[Prediction]]]] = {name: [{} for _ in experiment.seeds] for name in tasks}
+    number, of = share
     for place, seed in enumerate(experiment.seeds):
-        number, of = share  # anew, so that who has answered for one seed finds it for the next
         for name, arm in experiment.arms.items():
-            answerer, identity = opened(arm, trained.get((name, seed)))
+            answerer, identity = opened_when_asked(arm, trained.get((name, seed)))
             for task in tasks.values():
-                asked = replace(task, shots=arm.shots, seed=seed if arm.shots else task.seed)
-                folder, identities = output / "predictions" / name, {MAIN: identity}
                 own = Share(number % of, of)
-                said = ask(asked, {MAIN: answerer}, identities=identities, baselines=(), output=folder, share=own)
+                said = _ask(name, arm, task, answerer, identity, output=output, seed=seed, share=own)
                 number += 1  # or the first process would have every task of one block
                 if share == WHOLE:
-                    runs[task.name][place][name] = [replace(one, arm=name) for one in said.by_arm[MAIN]]
+                    runs[task.name][place][name] = said
     return runs
 
 
