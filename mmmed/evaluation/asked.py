@@ -59,15 +59,15 @@ class Asked:
         return metric.value if len(self.runs) == 1 else mean
 
     def prior(self, metric: Metric) -> float | None:
-        """What the most frequent reference scores as the answer to every item; none for the rate of unparsed ones."""
+        """What the most frequent reference, or place of it among the options, scores as the answer to every item.
+
+        None for the rate of unparsed answers.
+        """
         items = next(iter(self.runs[0].values()))
         if not items or metric is METRICS["unparsed"]:
             return None
-        counts = Counter(normalise(item.reference) for item in items)
-        most = max(sorted(counts), key=counts.__getitem__)
-        answer = next(item.reference for item in items if normalise(item.reference) == most)
-        constant = [item._replace(answer=answer, said=answer) for item in items]
-        return float(metric.value(metric.tally(constant, self.classes).sum(axis=0)))
+        constant = [_same_text(items), *([_same_place(items)] if all(item.options for item in items) else [])]
+        return max(float(metric.value(metric.tally(one, self.classes).sum(axis=0))) for one in constant)
 
     def alone(self, metric: Metric, tallies: FloatArray) -> Estimate:
         """An arm's figure."""
@@ -164,6 +164,22 @@ def _by_id(arm: str, predictions: Sequence[Prediction], task: str) -> dict[str, 
             raise DataError(f"arm {arm!r}: item {item.id!r} of task {task!r} stands twice; expected each item once")
         by_id[item.id] = item
     return by_id
+
+
+def _same_text(items: Sequence[Judged]) -> list[Judged]:
+    """Every item answered by the most frequent reference."""
+    counts = Counter(normalise(item.reference) for item in items)
+    most = max(sorted(counts), key=counts.__getitem__)
+    answer = next(item.reference for item in items if normalise(item.reference) == most)
+    return [item._replace(answer=answer, said=answer) for item in items]
+
+
+def _same_place(items: Sequence[Judged]) -> list[Judged]:
+    """Every closed item answered by the option that stands where references stand most often."""
+    counts = Counter(place for item in items for place, one in enumerate(item.options) if one == item.reference)
+    most = max(sorted(counts), key=counts.__getitem__, default=0)
+    chosen = [item.options[min(most, len(item.options) - 1)] for item in items]
+    return [item._replace(answer=one, said=one) for item, one in zip(items, chosen, strict=True)]
 
 
 def _judged(item: Prediction, options: Sequence[str]) -> Judged:

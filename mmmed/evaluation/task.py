@@ -30,6 +30,8 @@ from mmmed.records import Example, Quarantined, Split
 Described = TypeVar("Described")
 
 CLOSED_METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "unparsed")
+LETTERED_METRICS = ("accuracy", "unparsed")
+"""Where every question has options of its own, there are no classes to take a mean over."""
 OPEN_METRICS = ("token_f1", "exact_match", "unparsed")
 
 
@@ -199,7 +201,8 @@ class Task:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Metrics of closed questions, or of free text, behind what the task declares."""
-        usual = CLOSED_METRICS if self.is_closed else OPEN_METRICS
+        closed = LETTERED_METRICS if self.answer == "letters" else CLOSED_METRICS
+        usual = closed if self.is_closed else OPEN_METRICS
         declared = (self.protocol, *get_args(Protocol)) if self.protocol else (self.scorer,) if self.scorer else ()
         return tuple(dict.fromkeys((*declared, *usual, *self.also)))
 

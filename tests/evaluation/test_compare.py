@@ -61,6 +61,16 @@ def test_every_arm_has_a_row_and_the_main_arm_one_more_per_baseline() -> None:
     assert rows[0].delta is None and rows[0].p is None
 
 
+def test_the_prior_of_questions_with_options_of_their_own_is_that_of_a_place() -> None:
+    items = [
+        replace(one, reference=f"right {i}", answer=f"right {i}", options=dict.fromkeys(said, 0.5))
+        for i, one in enumerate(arm("image", REFERENCES))
+        for said in [(f"wrong {i}", f"right {i}") if i % 4 else (f"right {i}", f"wrong {i}")]
+    ]
+    assert {row.prior for row in compared({"image": items}, "accuracy")} == {0.75}
+    assert {row.prior for row in compared({"image": arm("image", REFERENCES)}, "accuracy")} == {0.5}
+
+
 def test_arms_are_joined_by_item_and_not_by_position() -> None:
     shuffled = {"image": arm("image", REFERENCES), "text": arm("text", REFERENCES)[::-1]}
     row = compared(shuffled, "accuracy")[-1]

@@ -55,6 +55,13 @@ def test_a_task_is_read_from_yaml(content: dict[str, Any], write: Callable[[obje
     assert task.metrics == CLOSED_METRICS
 
 
+def test_a_task_answered_by_letters_has_no_classes_to_average_over(
+    content: dict[str, Any], write: Callable[[object], Path]
+) -> None:
+    task = load_task(write(content | {"prompt": "{question}\n{options}\nAnswer:", "answer": "letters"}))
+    assert task.is_closed and task.metrics == ("accuracy", "unparsed")
+
+
 def test_a_protocol_decides_the_task_with_the_others_beside_it_and_has_answers_written(
     content: dict[str, Any], write: Callable[[object], Path]
 ) -> None:
