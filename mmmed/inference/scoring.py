@@ -29,8 +29,8 @@ from mmmed.records import Example
 
 # Shape letters: S tokens of a node, D width, P places that something is predicted from, V vocabulary.
 
-PLACES_AT_ONCE = 256
-"""Places whose logits are in memory at once."""
+PLACES_AT_ONCE = 64
+"""Places whose logits are computed at once."""
 
 Length = Literal["none", "tokens", "characters", "bytes"]
 
@@ -164,10 +164,12 @@ def score_options(
         progress.append(_Progress([0.0] * len(question.options), sum(map(len, question.options))))
     for question in asked:
         progress[numbers[question]].examples += 1
+    waiting = _Waiting(model, progress)
     for block in read_forest(model, album, list(plan.sequences), image_id=processor.image_id):
-        done = _collect(model, block, plan.predictions, progress)
-        if done:
-            advance(done)
+        waiting.add(block, plan.predictions)
+        if waiting.places >= PLACES_AT_ONCE:
+            advance(waiting.compute())
+    advance(waiting.compute())
     return [
         Likelihoods(tuple(progress[numbers[question]].sums), tuple(map(len, question.options))) for question in asked
     ]
@@ -178,29 +180,41 @@ def _question(album: Album, processor: Processor, example: Example) -> _Question
     return _Question(album.sequence(example), options)
 
 
-def _collect(
-    model: VisionLanguageModel,
-    block: Sequence[Tail],
-    predictions: Sequence[Sequence[_Prediction]],
-    progress: Sequence[_Progress],
-) -> int:
-    """Add what is predicted inside these nodes to its options; how many examples this completes."""
-    wanted: dict[tuple[int, int], list[_Prediction]] = {}
-    for row, tail in enumerate(block):
-        for sequence in tail.node.sequences:
-            for one in predictions[sequence]:
-                if tail.node.begin <= one.place < tail.node.end:
-                    wanted.setdefault((row, one.place - tail.node.begin), []).append(one)
-    done = 0
-    for start in range(0, len(wanted), PLACES_AT_ONCE):
-        places = list(wanted)[start : start + PLACES_AT_ONCE]
-        states_PD = torch.stack([block[row].hidden_SD[offset] for row, offset in places])
-        done += _add(model.language.head(states_PD), [wanted[place] for place in places], progress)
-    return done
+class _Waiting:
+    """Places that were read and still need their logits, which are computed for many at once."""
+
+    def __init__(self, model: VisionLanguageModel, progress: Sequence[_Progress]) -> None:
+        self._model, self._progress = model, progress
+        self._states: list[Tensor] = []
+        self._wanted: list[list[_Prediction]] = []
+
+    @property
+    def places(self) -> int:
+        return len(self._wanted)
+
+    def add(self, block: Sequence[Tail], predictions: Sequence[Sequence[_Prediction]]) -> None:
+        """Take from what was read the places that something is predicted from."""
+        wanted: dict[tuple[int, int], list[_Prediction]] = {}
+        for row, tail in enumerate(block):
+            for sequence in tail.node.sequences:
+                for one in predictions[sequence]:
+                    if tail.node.begin <= one.place < tail.node.end:
+                        wanted.setdefault((row, one.place - tail.node.begin), []).append(one)
+        self._states += [block[row].hidden_SD[offset].clone() for row, offset in wanted]
+        self._wanted += wanted.values()
+
+    def compute(self) -> int:
+        """Add what is predicted to its options; how many examples this completes."""
+        done = 0
+        for start in range(0, len(self._wanted), PLACES_AT_ONCE):
+            here = slice(start, start + PLACES_AT_ONCE)
+            logits_PV = self._model.language.head(torch.stack(self._states[here]), exact=True)
+            done += _add(logits_PV, self._wanted[here], self._progress)
+        self._states, self._wanted = [], []
+        return done
 
 
 def _add(logits_PV: Tensor, wanted: Sequence[Sequence[_Prediction]], progress: Sequence[_Progress]) -> int:
-    logits_PV = logits_PV.float()
     totals_P = logits_PV.logsumexp(-1)
     flat = [(place, one) for place, predictions in enumerate(wanted) for one in predictions]
     rows = torch.tensor([place for place, _ in flat], device=logits_PV.device)

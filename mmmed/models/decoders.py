@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,12 +24,17 @@ class _HeadAlone:
     What its class does after the decoder (softcaps, scales, biases, projections) so stays the library's own.
     """
 
-    def __init__(self, model: Any, hidden_BTD: Tensor) -> None:
+    def __init__(self, model: Any, hidden_BTD: Tensor, *, exact: bool) -> None:
         self._model = model
         self._hidden_BTD = hidden_BTD
+        self._exact = exact
 
     def __getattr__(self, name: str) -> Any:
-        return self._decoded if name == self._model.base_model_prefix else getattr(self._model, name)
+        if name == self._model.base_model_prefix:
+            return self._decoded
+        attribute = getattr(self._model, name)
+        is_words = self._exact and attribute is self._model.get_output_embeddings()
+        return copy.deepcopy(attribute).float() if is_words else attribute
 
     def _decoded(self, *arguments: Any, **settings: Any) -> _Decoded:
         return _Decoded([self._hidden_BTD])
@@ -41,11 +47,11 @@ class _Decoded(tuple[Tensor]):
         return self[0] if name == "last_hidden_state" else None
 
 
-def logits_of(model: Any, hidden_BTD: Tensor) -> Tensor:
-    """Logits (B, T, V) that a causal model gives of what its decoder has given (B, T, D)."""
-    logits: Tensor = (
-        type(model).forward(_HeadAlone(model, hidden_BTD), inputs_embeds=hidden_BTD, use_cache=False).logits
-    )
+def logits_of(model: Any, hidden_BTD: Tensor, *, exact: bool = False) -> Tensor:
+    """Logits (B, T, V) that a causal model gives of what its decoder has given (B, T, D); `exact` ones in float32."""
+    hidden_BTD = hidden_BTD.float() if exact else hidden_BTD
+    head = _HeadAlone(model, hidden_BTD, exact=exact and next(model.parameters()).dtype != torch.float32)
+    logits: Tensor = type(model).forward(head, inputs_embeds=hidden_BTD, use_cache=False).logits
     return logits
 
 

@@ -221,8 +221,8 @@ class CausalLanguageModel(LanguageModel, Auxiliary):
         if cache is not None:
             raise ConfigError("a packed row is read at once; read conversations one by one to fill a cache")
 
-    def head(self, hidden_SD: Tensor) -> Tensor:
-        logits: Tensor = logits_of(self.model, hidden_SD.reshape(1, -1, hidden_SD.shape[-1]))
+    def head(self, hidden_SD: Tensor, *, exact: bool = False) -> Tensor:
+        logits: Tensor = logits_of(self.model, hidden_SD.reshape(1, -1, hidden_SD.shape[-1]), exact=exact)
         return logits.reshape(*hidden_SD.shape[:-1], -1)
 
     @torch.inference_mode()

@@ -74,8 +74,14 @@ class LanguageModel(nn.Module, ABC):
         """Get ready to answer fast, and to learn no more."""
 
     @abstractmethod
-    def head(self, hidden_SD: Tensor) -> Tensor:
-        """Logits over the vocabulary (S, V) of the hidden states that are asked for, and of no others."""
+    def head(self, hidden_SD: Tensor, *, exact: bool = False) -> Tensor:
+        """Logits over the vocabulary (S, V) of the hidden states that are asked for, and of no others.
+
+        Args:
+            hidden_SD: Last hidden states.
+            exact: In float32, whatever the weights are held in. In bfloat16 logits are an eighth apart, and words that
+                are compared with each other often alike. Costs a copy of the output matrix.
+        """
 
     @abstractmethod
     def generate(

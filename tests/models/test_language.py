@@ -220,6 +220,22 @@ def test_nothing_is_balanced_while_answering(make: Make) -> None:
     assert language.auxiliary_loss is None
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2", "gptj", "granite"])
+@torch.no_grad()
+def test_exact_logits_of_a_model_in_bfloat16_are_not_rounded(tokenizer_folder: Path, family: str) -> None:
+    torch.manual_seed(0)
+    config = {"model_type": family, **FAMILIES[family]}
+    language = CausalLanguageModel(None, config=config, tokenizer=str(tokenizer_folder)).eval()
+    language.bfloat16()
+    hidden_SD = torch.randn(7, language.width, generator=torch.Generator().manual_seed(2)).bfloat16()
+    exact, rounded = language.head(hidden_SD, exact=True), language.head(hidden_SD)
+    assert (exact.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)
+    assert language.output_matrix.dtype == torch.bfloat16, "the model stays as it is"
+    torch.testing.assert_close(exact, language.float().head(hidden_SD.float()))
+    assert not torch.equal(exact, rounded.float())
+    torch.testing.assert_close(exact, rounded.float(), rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize("family", ["gemma", "llama"])
 def test_tied_weights_are_saved_once_and_stay_tied(tokenizer_folder: Path, tmp_path: Path, family: str) -> None:
     language = CausalLanguageModel(
