@@ -249,7 +249,7 @@ def compare_models(
             pair = [{one: run[one] for one in (arm, *others)} for run in of_seeds]
             found = compare_runs(pair, main=arm, baselines=others, task=name, metrics=tasks[name].metrics, seed=0)
             rows += [row for row in found if row.arm == arm]
-    return adjust(rows)
+    return adjust(rows, deciding={name: task.deciding for name, task in tasks.items()})
 
 
 def texts_of(outcome: ModelsOutcome) -> dict[str, Any]:

@@ -133,6 +133,7 @@ def test_arms_are_trained_for_each_seed_and_held_against_the_general_one(
     tuned = found["tuned", "general"]
     assert tuned.value == 1 and tuned.runs == 2 and tuned.n == 12
     assert tuned.delta_low is not None and tuned.delta_low > 0
+    assert tuned.family == "primary", "the task says what it is decided by"
     assert sum(one.asked for one in guessers) == 12 * (1 + 2 + 2), "what is asked the same way is asked once"
     (shared,) = outcome.contamination
     assert (shared.arm, shared.questions) == ("tuned", 12) and shared.met <= 1
