@@ -22,10 +22,11 @@ class ChatTemplate:
 
 
 def _turns(user: str, assistant: str, *, system: str = "{{ text }}") -> str:
-    """A template from what becomes of the `text` of a turn of each speaker."""
+    """A template from what becomes of the `text` of a turn of each speaker; of an empty system prompt nothing does."""
+    said = "{% if text %}" + system + "{% endif %}"
     return (
         "{{ bos_token }}{% for message in messages %}{% set text = message['content'] %}"
-        "{% if message['role'] == 'system' %}" + system + "{% elif message['role'] == 'user' %}" + user + "{% else %}"
+        "{% if message['role'] == 'system' %}" + said + "{% elif message['role'] == 'user' %}" + user + "{% else %}"
     ) + (assistant + "{% endif %}{% endfor %}")
 
 
@@ -55,7 +56,8 @@ TEMPLATES = {
     "llama2": ChatTemplate(
         "{% set seen = namespace(system='') %}"
         "{% for message in messages %}{% set text = message['content'] %}"
-        "{% if message['role'] == 'system' %}{% set seen.system = '<<SYS>>\n' + text + '\n<</SYS>>\n\n' %}"
+        "{% if message['role'] == 'system' %}"
+        "{% if text %}{% set seen.system = '<<SYS>>\n' + text + '\n<</SYS>>\n\n' %}{% endif %}"
         "{% elif message['role'] == 'user' %}{{ bos_token }}[INST] {{ seen.system + text }} [/INST]"
         "{% set seen.system = '' %}"
         "{% else %} {{ text }} {{ eos_token }}{% endif %}{% endfor %}"
@@ -66,7 +68,7 @@ TEMPLATES = {
     "mistral": ChatTemplate(
         "{{ bos_token }}{% set seen = namespace(system='') %}"
         "{% for message in messages %}{% set text = message['content'] %}"
-        "{% if message['role'] == 'system' %}{% set seen.system = text + '\n\n' %}"
+        "{% if message['role'] == 'system' %}{% if text %}{% set seen.system = text + '\n\n' %}{% endif %}"
         "{% elif message['role'] == 'user' %}[INST] {{ seen.system + text }} [/INST]{% set seen.system = '' %}"
         "{% else %} {{ text + eos_token }}{% endif %}{% endfor %}"
     ),

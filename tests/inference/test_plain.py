@@ -12,6 +12,8 @@ from mmmed.errors import ConfigError
 from mmmed.inference.plain import is_language_model, open_language_model
 from mmmed.inference.prompting import Form, put
 from mmmed.inference.session import Session
+from mmmed.models.language import CausalLanguageModel
+from mmmed.processing.processor import Processor
 from mmmed.records import Example
 
 MakeExample = Callable[..., Example]
@@ -37,6 +39,17 @@ def test_shots_and_questions_follow_each_other_and_nothing_is_added(folder: Path
     asked = put(make_example("a", "Is it right?", "no", 1, options=("yes", "no")), form, shots=shots)
     assert text_of(session, asked) == "Question: Is it left?\nAnswer: yes\n\nQuestion: Is it right?\nAnswer:"
     assert session.processor.prompt.tokenizer.decode(session.processor.answer_ids(asked, "no")) == " no"
+
+
+def test_what_is_trained_under_completion_is_asked_in_the_same_words(folder: Path, make_example: MakeExample) -> None:
+    language = CausalLanguageModel(str(folder))
+    language.tokenizer.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>"})
+    trained = Processor(
+        language.tokenizer, transform=None, tokens_per_image=0, max_length=99, system="", template="completion"
+    )
+    example = make_example("a", "Is it right?\nAnswer:", "no", options=("yes", "no"))
+    ids = trained.question(example).ids
+    assert trained.prompt.tokenizer.decode(ids) == "<s>" + text_of(mmmed.load(folder, device="cpu"), example)
 
 
 def test_options_are_scored_as_the_harness_scores_them(folder: Path, make_example: MakeExample) -> None:

@@ -93,6 +93,15 @@ def test_a_named_template_writes_what_its_system_does(prompt: ChatPrompt, templa
     assert FORMS[template][len(opening) :].strip().removesuffix(STOPS[template].strip()).strip() == "no, not yes"
 
 
+def test_of_an_empty_system_prompt_nothing_is_said(prompt: ChatPrompt, template: str) -> None:
+    asked = Turn("user", "Is it yes or no?")
+    empty, none = (
+        prompt.tokenizer.decode(prompt.before_answer(turns)) for turns in ([Turn("system", ""), asked], [asked])
+    )
+    opening = "<|im_start|>system\n<|im_end|>\n" if template == "chatml" else ""  # which some models were trained with
+    assert empty == opening + none
+
+
 def test_every_named_template_is_tested() -> None:
     assert set(TEMPLATES) == set(FORMS) == set(STOPS)
 
