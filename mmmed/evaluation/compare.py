@@ -45,7 +45,7 @@ class Row:
         p_no_worse: One-sided p of being worse by the margin or more; after `adjust`, Holm-adjusted.
         p_equivalent: P of differing by the margin or more, in either direction; after `adjust`, Holm-adjusted.
         unparsed: How many of the arm's answers could not be parsed; they count as not correct.
-        prior: What always giving the most frequent reference of these items scores: the floor of the figure.
+        prior: What always giving the most frequent reference of these items, or the option at one place, scores.
         question_only: What the same model scores without the image, where it was asked (the arm `absent`).
         option_shuffle: What it scores with the options in another order, where it was asked.
         runs: How many runs with other seeds the value is the mean of.
