@@ -91,7 +91,8 @@ def _run_other(kind: str, experiment: str, output: str | None, *, processes: int
         page = publish_writing(writing, written, command=command)
         print("\n".join(summary_of_writing(written, page)))
     elif kind == "models":
-        from mmmed.evaluation.models_experiment import read_models, run_models
+        from mmmed.evaluation.models_experiment import run_models
+        from mmmed.evaluation.models_file import read_models
         from mmmed.evaluation.models_page import publish_models, summary_of_models
 
         models = read_models(file)

@@ -21,7 +21,8 @@ from mmmed.evaluation.contamination import listed_sources, met_in, training_sour
 from mmmed.evaluation.experiment import tasks_by_name
 from mmmed.evaluation.experiment_file import MAIN, MAJORITY
 from mmmed.evaluation.majority import majority
-from mmmed.evaluation.model_arms import ModelArm, opened_when_asked, read_arms, read_keys, train
+from mmmed.evaluation.model_arms import ModelArm, opened_when_asked, train
+from mmmed.evaluation.models_file import ModelsExperiment
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.results import adjust, write_results
 from mmmed.evaluation.sharing import Turns, in_processes, own_device
@@ -30,31 +31,6 @@ from mmmed.evaluation.trained import Fit
 from mmmed.inference.asking import Answerer
 from mmmed.page.files import replace_text
 from mmmed.training.perplexity import FILE as PERPLEXITY
-
-KIND = "models"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelsExperiment:
-    """What an experiment.yaml of models says.
-
-    Args:
-        name: Short name.
-        question: What is to be answered.
-        arms: The models.
-        against: The arm that all others are held against.
-        tasks: Task files.
-        limits: Most questions of a task, by its name.
-        seeds: Of training and of the choice of examples; figures are means over them.
-    """
-
-    name: str
-    question: str
-    arms: Mapping[str, ModelArm]
-    against: str
-    tasks: tuple[str, ...]
-    limits: Mapping[str, int]
-    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,38 +63,6 @@ class ModelsOutcome:
     perplexity: Mapping[str, Mapping[int, Mapping[str, Mapping[str, float]]]]
     tasks: Mapping[str, Task]
     output: Path
-
-
-_KEYS = {"name": True, "question": True, "arms": True, "against": True, "tasks": True, "limits": False, "seeds": False}
-
-
-def read_models(path: Path) -> ModelsExperiment:
-    """Read an experiment of models. Raises `ConfigError`."""
-    place = f"experiment {path}"
-    content = read_keys(path, kind=KIND, known=_KEYS)
-    arms = read_arms(content["arms"], place=place)
-    if content["against"] not in arms:
-        raise ConfigError(f"{place}: against is {content['against']!r}; expected one of {', '.join(arms)}")
-    if MAJORITY in arms:
-        raise ConfigError(f"{place}: {MAJORITY!r} is an arm of every experiment; choose another name")
-    tasks, seeds, limits = content["tasks"], content.get("seeds", [0]), content.get("limits") or {}
-    if not isinstance(tasks, list) or not tasks:
-        raise ConfigError(f"{place}: tasks is {tasks!r}; expected a list of task files")
-    if lost := [one for one in tasks if not Path(str(one)).is_file()]:
-        raise ConfigError(f"{place}: no file {lost[0]}; run from the folder that its paths start in")
-    if not isinstance(seeds, list) or not seeds or not all(isinstance(one, int) for one in seeds):
-        raise ConfigError(f"{place}: seeds is {seeds!r}; expected a list of whole numbers")
-    if not isinstance(limits, dict) or not all(isinstance(one, int) and one > 0 for one in limits.values()):
-        raise ConfigError(f"{place}: limits is {limits!r}; expected most questions by task")
-    return ModelsExperiment(
-        name=str(content["name"]),
-        question=str(content["question"]),
-        arms=arms,
-        against=str(content["against"]),
-        tasks=tuple(map(str, tasks)),
-        limits=limits,
-        seeds=tuple(seeds),
-    )
 
 
 def run_models(experiment: ModelsExperiment, output: Path, *, fit: Fit, processes: int = 1) -> ModelsOutcome:

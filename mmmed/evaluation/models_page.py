@@ -8,7 +8,8 @@ from mmmed.data.leakage.texts import STRETCH
 from mmmed.evaluation.compare import Row
 from mmmed.evaluation.experiment_file import MAJORITY
 from mmmed.evaluation.model_arms import ModelArm
-from mmmed.evaluation.models_experiment import ModelsExperiment, ModelsOutcome
+from mmmed.evaluation.models_experiment import ModelsOutcome
+from mmmed.evaluation.models_file import ModelsExperiment
 from mmmed.page.html import write_page
 from mmmed.page.wording import label, percent, points
 from mmmed.training.provenance import environment

@@ -12,7 +12,8 @@ from mmmed.errors import ConfigError
 from mmmed.evaluation import models_experiment as module
 from mmmed.evaluation.blocks import Share
 from mmmed.evaluation.model_arms import ModelArm, kind_of, read_arms, train
-from mmmed.evaluation.models_experiment import read_models, run_models
+from mmmed.evaluation.models_experiment import run_models
+from mmmed.evaluation.models_file import read_models
 from mmmed.evaluation.models_page import publish_models, summary_of_models
 from mmmed.evaluation.results import read_results
 from mmmed.records import Answer, Example
