@@ -176,7 +176,13 @@ def _same_text(items: Sequence[Judged]) -> list[Judged]:
 
 def _same_place(items: Sequence[Judged]) -> list[Judged]:
     """Every closed item answered by the option that stands where references stand most often."""
-    counts = Counter(place for item in items for place, one in enumerate(item.options) if one == item.reference)
+    right = [normalise(item.reference) for item in items]
+    counts = Counter(
+        place
+        for item, reference in zip(items, right, strict=True)
+        for place, one in enumerate(item.options)
+        if normalise(one) == reference
+    )
     most = max(sorted(counts), key=counts.__getitem__, default=0)
     chosen = [item.options[min(most, len(item.options) - 1)] for item in items]
     return [item._replace(answer=one, said=one) for item, one in zip(items, chosen, strict=True)]

@@ -34,7 +34,7 @@ class _HeadAlone:
             return self._decoded
         attribute = getattr(self._model, name)
         is_words = self._exact and attribute is self._model.get_output_embeddings()
-        return copy.deepcopy(attribute).float() if is_words else attribute
+        return copy.deepcopy(attribute).float() if is_words and attribute.weight.dtype != torch.float32 else attribute
 
     def _decoded(self, *arguments: Any, **settings: Any) -> _Decoded:
         return _Decoded([self._hidden_BTD])
@@ -50,7 +50,7 @@ class _Decoded(tuple[Tensor]):
 def logits_of(model: Any, hidden_BTD: Tensor, *, exact: bool = False) -> Tensor:
     """Logits (B, T, V) that a causal model gives of what its decoder has given (B, T, D); `exact` ones in float32."""
     hidden_BTD = hidden_BTD.float() if exact else hidden_BTD
-    head = _HeadAlone(model, hidden_BTD, exact=exact and next(model.parameters()).dtype != torch.float32)
+    head = _HeadAlone(model, hidden_BTD, exact=exact)
     logits: Tensor = type(model).forward(head, inputs_embeds=hidden_BTD, use_cache=False).logits
     return logits
 

@@ -63,7 +63,7 @@ def test_every_arm_has_a_row_and_the_main_arm_one_more_per_baseline() -> None:
 
 def test_the_prior_of_questions_with_options_of_their_own_is_that_of_a_place() -> None:
     items = [
-        replace(one, reference=f"right {i}", answer=f"right {i}", options=dict.fromkeys(said, 0.5))
+        replace(one, reference=f"Right {i}", answer=f"right {i}", options=dict.fromkeys(said, 0.5))
         for i, one in enumerate(arm("image", REFERENCES))
         for said in [(f"wrong {i}", f"right {i}") if i % 4 else (f"right {i}", f"wrong {i}")]
     ]
