@@ -131,7 +131,7 @@ class Side:
     """Spans that are read side by side; shorter ones are filled up behind their end, with their last token.
 
     Args:
-        spans: Of about the same length, with the same root; one alone may have a mask.
+        spans: Of about the same length, with the same root and as many keys before them; one alone may have a mask.
     """
 
     def __init__(self, spans: Sequence[Span]) -> None:
@@ -239,7 +239,7 @@ class _Block(NamedTuple):
 def side_by_side(spans: Iterable[Span]) -> list[Side]:
     """Lay trees of about one length side by side, and everything else by itself."""
     sides: list[list[Span]] = []
-    for span in sorted(spans, key=lambda one: (one.root, one.begin - one.end)):
+    for span in sorted(spans, key=lambda one: (one.root, _before(one), one.begin - one.end)):
         if sides and _fits(span, sides[-1]):
             sides[-1].append(span)
         else:
@@ -249,14 +249,15 @@ def side_by_side(spans: Iterable[Span]) -> list[Side]:
 
 def _fits(span: Span, side: Sequence[Span]) -> bool:
     longest = side[0].end - side[0].begin
-    alike = all(_is_tree(one) for one in (span, side[0])) and span.root == side[0].root
+    plain = span.mask_QK is None and side[0].mask_QK is None
+    alike = plain and (span.root, _before(span)) == (side[0].root, _before(side[0]))
     few = len(side) < SPANS and longest * (len(side) + 1) <= TOKENS
     return alike and few and span.end - span.begin >= LENGTH * longest
 
 
-def _is_tree(span: Span) -> bool:
-    """Whether its queries see themselves and their root."""
-    return span.mask_QK is None and (span.begin, span.end) == (span.first_key, span.last_key)
+def _before(span: Span) -> int:
+    """How many keys stand in front of those of its queries, its root left out."""
+    return span.last_key - span.first_key - (span.end - span.begin)
 
 
 def _by_token(row_HTC: Tensor) -> Tensor:

@@ -78,11 +78,18 @@ def read_on(
 ) -> Tensor:
     """Read a row whose trees go on from what was read before it (1, H, T, C)."""
     scale = scaling or query_1HTC.shape[-1] ** -0.5
-    read = []
-    for number, ((begin, _, end), mask) in enumerate(zip(tree.layout.trees, tree.rest_masks, strict=True)):
-        query, key, value = (row[:, :, begin:end] for row in (query_1HTC, key_1HTC, value_1HTC))
-        keys, values = (torch.cat(two, dim=2) for two in zip(before.of(layer, number), (key, value), strict=True))
-        read.append(_attend(query, keys, values, mask, dropout=0.0, scaling=scale))
+    places = [slice(begin, end) for begin, _, end in tree.layout.trees]
+    own = [(key_1HTC[:, :, place], value_1HTC[:, :, place]) for place in places]
+    parts = [part for number, one in enumerate(own) for part in (before.of(layer, number), one)]
+    keys, values = (torch.cat(one, dim=2) for one in zip(*parts, strict=True))
+    if sides := _sides(query_1HTC, tree, dropout=0.0):
+        return block_attention(query_1HTC, keys, values, sides, scaling=scale)
+    lengths = [tokens + end - begin for tokens, (begin, _, end) in zip(before.tokens, tree.layout.trees, strict=True)]
+    seen = zip(*(one.split_with_sizes(lengths, dim=2) for one in (keys, values)), strict=True)
+    read = [
+        _attend(query_1HTC[:, :, place], key, value, mask, dropout=0.0, scaling=scale)
+        for place, (key, value), mask in zip(places, seen, tree.rest_masks, strict=True)
+    ]
     return _end_to_end(read)
 
 
@@ -102,7 +109,7 @@ def _sides(query_BHTC: Tensor, tree: TreeRow, *, dropout: float) -> list[Side] |
     learns = torch.is_grad_enabled() and query_BHTC.requires_grad
     if not is_halved(query_BHTC, dropout=dropout) or not (is_faster() or (has_tiles() and learns)):
         return None
-    tree.sides = tree.sides or side_by_side(_spans(tree))
+    tree.sides = tree.sides or side_by_side(_spans(tree) if tree.before is None else _spans_behind(tree, tree.before))
     return tree.sides if is_faster() or are_many(tree.sides) else None
 
 
@@ -116,6 +123,15 @@ def _spans(tree: TreeRow) -> Iterator[Span]:
             yield Span(begin, trunk_end, begin, trunk_end, None, root)
         if mask is not None:
             yield Span(trunk_end, end, begin, end, mask, root)
+
+
+def _spans_behind(tree: TreeRow, before: Before) -> Iterator[Span]:
+    """Those of trees with what they go on from in front of each."""
+    key = 0
+    for (begin, _, end), tokens, mask in zip(tree.layout.trees, before.tokens, tree.rest_masks, strict=True):
+        last_key = key + tokens + end - begin
+        yield Span(begin, end, key, last_key, mask if tree.is_cut else None)
+        key = last_key
 
 
 def _attend(

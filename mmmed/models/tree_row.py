@@ -54,7 +54,8 @@ class TreeRow:
         block_mask: For FlexAttention, where that runs.
         layers: How many layers have asked for it.
         sides: Its trees side by side, where they are read in blocks, from the first layer on.
-        before: What its trees go on from, if they do; none of them has branches then.
+        before: What its trees go on from, if they do; none of them has branches then, but all have a mask.
+        is_cut: Whether those masks hide more than what is later.
         root_mask: Which of its tokens those of the root see, where it is not all before them.
         narrowed: By the windows that layers have asked for, the row as they read it.
     """
@@ -65,6 +66,7 @@ class TreeRow:
     layers: int = 0
     sides: list[Side] | None = None
     before: Before | None = None
+    is_cut: bool = False
     root_mask: Tensor | None = None
     narrowed: dict[int, TreeRow] = field(default_factory=dict)
 
@@ -94,7 +96,7 @@ def tree_row(layout: Layout, *, dtype: torch.dtype, before: Before | None = None
             _later_mask(tree.end - tree.begin, tokens, window=window, dtype=dtype)
             for tree, tokens in zip(layout.trees, before.tokens, strict=True)
         ]
-        return TreeRow(layout, masks, None, before=before)
+        return TreeRow(layout, masks, None, before=before, is_cut=window is not None)
     if layout.ends_T.is_cuda:
         return TreeRow(layout, [], block_mask(layout, window=window))
     layout = _without_long_trunks(layout, window) if window is not None else layout

@@ -1,6 +1,8 @@
 """Attention by blocks reads what attention reads, and has its gradients."""
 
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from mmmed.models import tree_attention as padded
 from mmmed.models import tree_reading as trees
 from mmmed.models.block_attention import BLOCK, Side, Span, block_attention, side_by_side
 from mmmed.models.packing import Layout, Tree, dense_mask, one_after_another
-from mmmed.models.tree_row import tree_row
+from mmmed.models.tree_row import Before, tree_row
 
 SCALING = 0.25
 Rows = tuple[Tensor, Tensor, Tensor]
@@ -157,6 +159,37 @@ def test_a_packed_row_takes_it_where_it_is_faster(
     del asked[len(spans) * faster :]
     assert trees.by_tree(*(one.float() for one in given), row).dtype == torch.float32
     assert len(asked) == (len(spans) if faster else 0)
+
+
+@pytest.mark.parametrize("window", [None, 7])
+@pytest.mark.parametrize("faster", [True, False])
+def test_trees_that_go_on_from_what_was_read_take_it(
+    monkeypatch: pytest.MonkeyPatch, asked: list[int], faster: bool, window: int | None
+) -> None:
+    monkeypatch.setattr(trees, "is_faster", lambda: faster)
+    lengths, rows_before, tokens = [9, 10, 4, 9], [0, 0, 1, 1], [12, 7]
+    _, kept_keys, kept_values = rows(2, 2, 1, 24)
+    layer = SimpleNamespace(keys=kept_keys.view(2, 2, 12, 16), values=kept_values.view(2, 2, 12, 16))
+    behind = [tokens[row] for row in rows_before]
+    cache: Any = SimpleNamespace(layers=[None, layer])
+    before = Before(cache, rows_before, [slice(one) for one in behind], behind)
+    layout = one_after_another([(first, first + length) for first, length in zip(behind, lengths, strict=True)])
+    query, key, value = rows(6, 2, sum(lengths), sum(lengths))
+    row = tree_row(layout, dtype=torch.bfloat16, before=before, window=window)
+    read = trees.read_on(query, key, value, row, before, layer=1)
+    # Those of one length behind as many tokens are read side by side, unless under a mask.
+    sizes = [len(side.spans) for side in row.sides or ()]
+    assert sorted(sizes) == (([1, 1, 2] if window is None else [1] * 4) if faster else [])
+    assert sorted(asked) == (sorted(lengths) if faster else [])
+    expected = []
+    for number, (begin, _, end) in enumerate(layout.trees):
+        own = [one[:, :, begin:end] for one in (query, key, value)]
+        seen = [torch.cat(two, dim=2).double() for two in zip(before.of(1, number), own[1:], strict=True)]
+        queries, keys = end - begin, end - begin + behind[number]
+        sees = torch.ones(queries, keys).bool().tril(keys - queries).triu(keys - queries + 1 - (window or keys))
+        expected.append(functional.scaled_dot_product_attention(own[0].double(), *seen, sees, enable_gqa=True))
+    together = torch.cat(expected, dim=2)
+    assert (read.double() - together).norm() < 0.008 * together.norm()
 
 
 @pytest.mark.parametrize(("documents", "learns", "taken"), [(8, True, True), (8, False, False), (2, True, False)])
