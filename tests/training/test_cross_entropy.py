@@ -27,18 +27,20 @@ def made() -> tuple[Watched, Tensor, Tensor]:
     return Watched(WIDTH, VOCABULARY), hidden_SD, torch.randint(VOCABULARY, (TOKENS,))
 
 
-@pytest.mark.parametrize("elements", [1, 10 * VOCABULARY, TOKENS * VOCABULARY, 10**9])
-def test_parts_give_the_loss_and_gradients_of_the_whole(elements: int) -> None:
+@pytest.mark.parametrize(
+    ("elements", "least"), [(1, 1), (10 * VOCABULARY, 1), (10 * VOCABULARY, 12), (TOKENS * VOCABULARY, 1), (10**9, 1)]
+)
+def test_parts_give_the_loss_and_gradients_of_the_whole(elements: int, least: int) -> None:
     head, hidden_SD, ids_S = made()
     expected = functional.cross_entropy(head(hidden_SD), ids_S)
     references = torch.autograd.grad(expected, [hidden_SD, *head.parameters()])
     head.most = 0
-    loss = cross_entropy(head, hidden_SD, ids_S, elements=elements)
+    loss = cross_entropy(head, hidden_SD, ids_S, elements=elements, least=least)
     found = torch.autograd.grad(loss, [hidden_SD, *head.parameters()])
     torch.testing.assert_close(loss, expected)
     for gradient, reference in zip(found, references, strict=True):
         torch.testing.assert_close(gradient, reference)
-    assert head.most <= max(elements, VOCABULARY)
+    assert head.most == VOCABULARY * min(TOKENS, max(elements // VOCABULARY, least))
 
 
 def test_no_logits_are_kept_for_the_gradient() -> None:
@@ -52,7 +54,7 @@ def test_no_logits_are_kept_for_the_gradient() -> None:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         whole = cross_entropy(head, hidden_SD, ids_S)
         logits, kept[:] = sum(kept), []
-        parts = cross_entropy(head, hidden_SD, ids_S, elements=5 * VOCABULARY)
+        parts = cross_entropy(head, hidden_SD, ids_S, elements=5 * VOCABULARY, least=1)
     torch.testing.assert_close(parts, whole)
     assert sum(kept) < TOKENS * VOCABULARY <= logits
 
