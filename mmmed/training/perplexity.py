@@ -99,9 +99,10 @@ def perplexity(
     device = next(model.parameters()).device
     total, tokens = 0.0, 0
     objective = AnswerLoss()
-    for start in range(0, len(examples), batch_size):
-        inputs = [processor.training(one) for one in examples[start : start + batch_size]]
-        batch = pad(inputs, image_id=processor.image_id).to(device)
+    # Texts of about one length share a batch, so that little is padded.
+    inputs = sorted((processor.training(one) for one in examples), key=lambda one: len(one.ids))
+    for start in range(0, len(inputs), batch_size):
+        batch = pad(inputs[start : start + batch_size], image_id=processor.image_id).to(device)
         count = objective.weight(batch)
         total += float(objective.loss(model, batch)) * count
         tokens += count
