@@ -4,10 +4,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from mmmed.data.phantom.anatomy import MIDLINE, SIZE, chest_grid, heart_outline, place
+from mmmed.data.phantom.anatomy import MIDLINE, SIZE, chest_grid, place
 from mmmed.data.phantom.case import Case, Planted, make_case, recorded, tagged
 from mmmed.data.phantom.findings import GRADED, KINDS, SIDES, Kind
 from mmmed.data.phantom.grammar import NAMES, report
+from mmmed.data.phantom.outlines import heart_outline
 from mmmed.data.phantom.render import render
 from mmmed.errors import ConfigError
 

@@ -11,20 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmmed.data.phantom.anatomy import (
-    LUNGS,
-    MIDLINE,
-    SIZE,
-    Anatomy,
-    Lung,
-    Points,
-    heart_outline,
-    lung_outline,
-    outward,
-    place,
-    smooth,
-    wall,
-)
+from mmmed.data.phantom.anatomy import LUNGS, MIDLINE, SIZE, Anatomy, Lung, Points, outward, place
+from mmmed.data.phantom.outlines import heart_outline, lung_outline, smooth, wall
 
 Kind = Literal["effusion", "cardiomegaly", "opacity", "nodule", "pneumothorax", "device"]
 KINDS: tuple[Kind, ...] = ("effusion", "cardiomegaly", "opacity", "nodule", "pneumothorax", "device")
