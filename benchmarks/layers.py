@@ -3,9 +3,9 @@ bfloat16.
 
     python benchmarks/layers.py [pairs]
 
-Shapes are those of SmolLM2-135M. What learns is run forward and backward. Both sides are held against float64 first,
-and timed in turns. Rows are made on processors that they are used on (`models/products.py`, `models/prepacked.py`,
-`models/block_attention.py`).
+Shapes are those of SmolLM2-135M. What learns is run forward and backward, what answers forward. Both sides are held
+against float64 first, and timed in turns. Rows are made on processors that they are used on (`models/products.py`,
+`models/prepacked.py`, `models/block_attention.py`).
 """
 
 import copy
@@ -38,6 +38,7 @@ def main() -> None:
         write("layers", [answering_row(rows, pairs) for rows in (1, 8, 16, 256, 2048)])
     if blocks.is_faster():
         write("layers", [attention_row(lengths, pairs) for lengths in ([150], [290], [600], [1000], range(254, 286))])
+        write("layers", [behind_row(tokens, pairs) for tokens in (40, 800)])
 
 
 def product_row(rows: int, pairs: int) -> Claim:
@@ -82,27 +83,21 @@ def answering_row(rows: int, pairs: int) -> Claim:
     products.use_fastest_products(fast)
     prepack(fast)
     given = torch.randn(rows, 576)
+
+    def run(model: nn.ModuleList) -> Tensor:
+        with torch.inference_mode():
+            outputs = [layer(given) for layer in model]
+        return outputs[0]
+
     with torch.inference_mode():
         expected = copy.deepcopy(usual[0]).double()(given.double())
-        apart = {name: farthest([model[0](given)], [expected]) for name, model in (("theirs", usual), ("ours", fast))}
-    if max(apart.values()) > FARTHEST[torch.float32]:
-        raise SystemExit(f"products for {rows} rows: {apart} from float64; nothing is timed")
-
-    def run(model: nn.ModuleList) -> None:
-        with torch.inference_mode():
-            for layer in model:
-                layer(given)
-
-    repeats = round(AT_LEAST / min(timed(lambda: run(usual)).wall for _ in range(3))) + 1
-    return in_turns(
+    return taken(
         f"products of {LAYERS} layers for {rows} rows, float32, answering",
-        peer="torch's own (MKL)",
-        theirs=lambda: [run(usual) for _ in range(repeats)],
-        ours=lambda: [run(fast) for _ in range(repeats)],
-        equal=apart["ours"],
-        bar=None,
+        "torch's own (MKL)",
+        theirs=lambda: [run(usual)],
+        ours=lambda: [run(fast)],
+        expected=[expected],
         pairs=pairs,
-        more={"from_float64_theirs": apart["theirs"]},
     )
 
 
@@ -132,6 +127,44 @@ def attention_row(lengths: Sequence[int], pairs: int) -> Claim:
     )
 
 
+def behind_row(tokens: int, pairs: int) -> Claim:
+    """Attention of questions behind a beginning that they share, of a model that answers."""
+    torch.manual_seed(0)
+    lengths = range(334, 346, 2)
+    query = torch.randn(1, HEADS, sum(lengths), WIDTH).bfloat16()
+    seen = [torch.randn(1, GROUPS, tokens + sum(lengths), WIDTH).bfloat16() for _ in range(2)]
+    begins = [end - length for length, end in zip(lengths, accumulate(lengths), strict=True)]
+    sides = blocks.side_by_side(
+        blocks.Span(begin, begin + length, number * tokens + begin, (number + 1) * tokens + begin + length, None)
+        for number, (begin, length) in enumerate(zip(begins, lengths, strict=True))
+    )
+
+    def parts(one: Tensor) -> list[Tensor]:
+        return [torch.cat([one[:, :, :tokens], own], dim=2) for own in one[:, :, tokens:].split(list(lengths), dim=2)]
+
+    def usual(query: Tensor, *seen: Tensor) -> Tensor:
+        each = zip(query.split(list(lengths), dim=2), *map(parts, seen), strict=True)
+        read = [
+            functional.scaled_dot_product_attention(one, key, value, seen_by(one, key), enable_gqa=True)
+            for one, key, value in each
+        ]
+        return torch.cat(read, dim=2)
+
+    def ours() -> Tensor:
+        keys, values = (torch.cat(parts(one), dim=2) for one in seen)
+        return blocks.block_attention(query, keys, values, sides, scaling=WIDTH**-0.5)
+
+    what = f"{len(lengths)} documents of {lengths[0]} to {lengths[-1]} tokens behind {tokens}"
+    return taken(
+        f"attention of {what}, bfloat16, answering",
+        "torch's fused kernel",
+        theirs=lambda: [usual(query, *seen)],
+        ours=lambda: [ours()],
+        expected=[usual(query.double(), *(one.double() for one in seen))],
+        pairs=pairs,
+    )
+
+
 def row(
     claim: str,
     peer: str,
@@ -141,19 +174,38 @@ def row(
     exact: Callable[[], list[Tensor]],
     pairs: int,
 ) -> Claim:
-    """Time one against the other, once neither is far from float64; each gives its output and what learns."""
-    expected = exact()
-    apart = {name: farthest(learned(run), expected) for name, run in (("theirs", theirs), ("ours", ours))}
+    """Time one against the other, forward and backward; each gives its output and what learns."""
+    return taken(
+        f"{claim}, forward and backward",
+        peer,
+        theirs=lambda: learned(theirs),
+        ours=lambda: learned(ours),
+        expected=exact(),
+        pairs=pairs,
+    )
+
+
+def taken(
+    claim: str,
+    peer: str,
+    *,
+    theirs: Callable[[], list[Tensor]],
+    ours: Callable[[], list[Tensor]],
+    expected: list[Tensor],
+    pairs: int,
+) -> Claim:
+    """Time one against the other, once neither is far from float64."""
+    apart = {name: farthest(run(), expected) for name, run in (("theirs", theirs), ("ours", ours))}
     if max(apart.values()) > FARTHEST[theirs()[0].dtype]:
         raise SystemExit(f"{claim}: {apart} from float64; nothing is timed")
 
-    repeats = round(AT_LEAST / min(timed(lambda: learned(theirs)).wall for _ in range(3))) + 1
+    repeats = round(AT_LEAST / min(timed(theirs).wall for _ in range(3))) + 1
 
     def repeated(run: Callable[[], list[Tensor]]) -> Callable[[], object]:
-        return lambda: [learned(run) and None for _ in range(repeats)]
+        return lambda: [run() and None for _ in range(repeats)]
 
     return in_turns(
-        f"{claim}, forward and backward",
+        claim,
         peer=peer,
         theirs=repeated(theirs),
         ours=repeated(ours),
@@ -162,6 +214,12 @@ def row(
         pairs=pairs,
         more={"from_float64_theirs": apart["theirs"]},
     )
+
+
+def seen_by(query: Tensor, key: Tensor) -> Tensor:
+    """What each query sees, the last of which stands at the last key."""
+    queries, keys = query.shape[2], key.shape[2]
+    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
 
 
 def learned(run: Callable[[], list[Tensor]]) -> list[Tensor]:
