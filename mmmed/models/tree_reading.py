@@ -79,16 +79,18 @@ def read_on(
     """Read a row whose trees go on from what was read before it (1, H, T, C)."""
     scale = scaling or query_1HTC.shape[-1] ** -0.5
     places = [slice(begin, end) for begin, _, end in tree.layout.trees]
-    own = [(key_1HTC[:, :, place], value_1HTC[:, :, place]) for place in places]
-    parts = [part for number, one in enumerate(own) for part in (before.of(layer, number), one)]
-    keys, values = (torch.cat(one, dim=2) for one in zip(*parts, strict=True))
+
+    def seen(number: int) -> tuple[Tensor, Tensor]:
+        keys, values = before.of(layer, number)
+        own = (slice(None), slice(None), places[number])
+        return torch.cat((keys, key_1HTC[own]), dim=2), torch.cat((values, value_1HTC[own]), dim=2)
+
     if sides := _sides(query_1HTC, tree, dropout=0.0):
+        keys, values = (torch.cat(one, dim=2) for one in zip(*map(seen, range(len(places))), strict=True))
         return block_attention(query_1HTC, keys, values, sides, scaling=scale)
-    lengths = [tokens + end - begin for tokens, (begin, _, end) in zip(before.tokens, tree.layout.trees, strict=True)]
-    seen = zip(*(one.split_with_sizes(lengths, dim=2) for one in (keys, values)), strict=True)
     read = [
-        _attend(query_1HTC[:, :, place], key, value, mask, dropout=0.0, scaling=scale)
-        for place, (key, value), mask in zip(places, seen, tree.rest_masks, strict=True)
+        _attend(query_1HTC[:, :, place], *seen(number), mask, dropout=0.0, scaling=scale)
+        for number, (place, mask) in enumerate(zip(places, tree.rest_masks, strict=True))
     ]
     return _end_to_end(read)
 
