@@ -3,7 +3,7 @@
 import ctypes
 import sys
 
-BLOCK, AT_MOST = 100_000_000, 1_000_000_000
+BLOCK, AT_MOST = 1_000_000_000, 2_000_000_000
 """Bytes, as the commands of mmmed have it."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Numbers of these settings in malloc.h."""
