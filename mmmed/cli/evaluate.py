@@ -10,7 +10,6 @@ from typing import Any
 from mmmed.cli.lists import listed
 from mmmed.errors import ConfigError
 from mmmed.evaluation.answers import Answers, ask
-from mmmed.evaluation.blocks import WHOLE, Share
 from mmmed.evaluation.compare import Row
 from mmmed.evaluation.controls import CONTROLS
 from mmmed.evaluation.experiment import compare_all, tasks_by_name
@@ -18,7 +17,7 @@ from mmmed.evaluation.experiment_file import MAIN, MAJORITY
 from mmmed.evaluation.folders import write_contents
 from mmmed.evaluation.metrics.protocols import Protocol
 from mmmed.evaluation.results import in_columns, primary_metrics, write_results
-from mmmed.evaluation.sharing import in_processes, launched_share, wait_for_others
+from mmmed.evaluation.sharing import WHOLE, Share, in_processes, launched_share, wait_for_others
 from mmmed.evaluation.task import Task
 from mmmed.inference.asking import Answerer, Strategy
 from mmmed.inference.endpoint import Endpoint

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +11,9 @@ from tqdm import tqdm
 
 from mmmed.evaluation.arms import can_probe, linear_probe, prediction
 from mmmed.evaluation.blocks import (
-    WHOLE,
     Advance,
     PixelDigests,
     Questions,
-    Share,
     answer_blocks,
     blocks_of,
     kept_answers,
@@ -26,6 +23,7 @@ from mmmed.evaluation.controls import CONTROLS, FLOORS, control_named
 from mmmed.evaluation.experiment_file import LINEAR_PROBE, MAIN, MAJORITY
 from mmmed.evaluation.majority import majority
 from mmmed.evaluation.predictions import Prediction, read_jsonl, write_found, write_jsonl
+from mmmed.evaluation.sharing import WHOLE, Share
 from mmmed.evaluation.task import Task
 from mmmed.evaluation.text_classifier import ARM as TEXT_CLASSIFIER
 from mmmed.evaluation.text_classifier import ReadingArm, answer_by_reading, can_read
@@ -80,7 +78,6 @@ def ask(
         write_found(folder / "retrieved.jsonl", asked, found)
     whole = questions_of(task, asked, found=found)
     answers = Answers({}, {})
-    turn = itertools.count()
     used: list[Path] = []
     for arm, answerer, identity, questions in _asked_arms(task, whole, answerers, identities, baselines):
         blocks = blocks_of(questions, identity=identity, folder=folder / "blocks")
@@ -89,7 +86,7 @@ def ask(
         used += [block.file for block in blocks]
         if not path.is_file():
             with tqdm(total=len(asked), desc=f"{task.name}: {arm}", unit="question") as progress:
-                answer_blocks(answerer, blocks, turn=turn, share=share, advance=progress.update)
+                answer_blocks(answerer, blocks, share=share, advance=progress.update)
             if share != WHOLE:
                 continue
             said = zip(asked, kept_answers(blocks), strict=True)

@@ -7,12 +7,13 @@ model and of all that it is shown (words, options, pixels), so that nothing that
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from mmmed.errors import DataError
+from mmmed.evaluation.sharing import WHOLE, Share
 from mmmed.inference.asking import Answerer, Asking, answer
 from mmmed.inference.prompting import put
 from mmmed.page.files import replace_text
@@ -22,16 +23,6 @@ BLOCK = 128
 """Questions that are answered together: enough to fill batches, few enough to lose."""
 
 Advance = Callable[[int], object]
-
-
-class Share(NamedTuple):
-    """Which of several processes this is; each answers every so-many-th block."""
-
-    number: int
-    of: int
-
-
-WHOLE = Share(0, 1)
 
 
 @dataclass(frozen=True)
@@ -116,21 +107,17 @@ def blocks_of(questions: Questions, *, identity: str, folder: Path) -> list[Bloc
     ]
 
 
-def answer_blocks(
-    answerer: Answerer, blocks: Sequence[Block], *, turn: Iterator[int], share: Share = WHOLE, advance: Advance
-) -> None:
+def answer_blocks(answerer: Answerer, blocks: Sequence[Block], *, share: Share = WHOLE, advance: Advance) -> None:
     """Answer the blocks of a share that are not answered yet.
 
     Args:
         answerer: Who is asked.
         blocks: All blocks of an arm.
-        turn: Numbers the blocks of all arms, so that small tasks too are spread over shares.
         share: Whose blocks.
         advance: Told how many questions are done since the last call.
     """
     for block in blocks:
-        is_own = next(turn) % share.of == share.number
-        if not is_own or block.file.is_file():
+        if not share.takes() or block.file.is_file():
             advance(len(block.questions))
             continue
         questions = block.questions

@@ -12,13 +12,12 @@ import yaml
 
 from mmmed.errors import ConfigError
 from mmmed.evaluation.answers import Answers, ask
-from mmmed.evaluation.blocks import WHOLE, Share
 from mmmed.evaluation.compare import WORDING, Row, compare_runs
 from mmmed.evaluation.experiment_file import MAIN, TEXT_ONLY, ZERO_SHOT, Experiment
 from mmmed.evaluation.folders import write_contents
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.results import adjust, write_results
-from mmmed.evaluation.sharing import in_processes
+from mmmed.evaluation.sharing import WHOLE, Share, in_processes
 from mmmed.evaluation.task import Task, load_task
 from mmmed.evaluation.text_classifier import load_reading_arm
 from mmmed.evaluation.trained import TEXT_ONLY_OVERRIDE, Fit, train, trains_language

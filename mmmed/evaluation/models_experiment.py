@@ -15,7 +15,6 @@ from mmmed.data.leakage.findings import Finding
 from mmmed.data.leakage.texts import BenchmarkIndex
 from mmmed.errors import ConfigError
 from mmmed.evaluation.answers import ask
-from mmmed.evaluation.blocks import WHOLE, Share
 from mmmed.evaluation.compare import Row, compare_runs
 from mmmed.evaluation.contamination import listed_sources, met_in, training_sources
 from mmmed.evaluation.experiment import tasks_by_name
@@ -25,7 +24,7 @@ from mmmed.evaluation.model_arms import ModelArm, opened_when_asked, train
 from mmmed.evaluation.models_file import ModelsExperiment
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.results import adjust, write_results
-from mmmed.evaluation.sharing import Turns, in_processes, own_device
+from mmmed.evaluation.sharing import WHOLE, Share, in_processes, own_device
 from mmmed.evaluation.task import Task
 from mmmed.evaluation.trained import Fit
 from mmmed.inference.asking import Answerer
@@ -80,7 +79,7 @@ def run_models(experiment: ModelsExperiment, output: Path, *, fit: Fit, processe
     tasks = _limited_tasks(experiment)
     contamination = _contamination(experiment, tasks)
     if processes > 1:
-        in_processes(_train_in_turns, experiment, output, fit, Turns(), processes=processes)
+        in_processes(_train_in_turns, experiment, output, fit, processes=processes)
     trained = {
         (name, seed): _trained(experiment, name, seed, output, fit=fit)
         for seed in experiment.seeds
@@ -114,7 +113,7 @@ def _limited_tasks(experiment: ModelsExperiment) -> dict[str, Task]:
     return {name: replace(task, limit=experiment.limits.get(name, task.limit)) for name, task in tasks.items()}
 
 
-def _train_in_turns(experiment: ModelsExperiment, output: Path, fit: Fit, turns: Turns, share: Share) -> None:
+def _train_in_turns(experiment: ModelsExperiment, output: Path, fit: Fit, share: Share) -> None:
     """Train a model that no process has begun, with those that follow it, and then another.
 
     Who finds none left asks the models that need no training, a task at a time, while others still train.
@@ -139,8 +138,9 @@ def _train_in_turns(experiment: ModelsExperiment, output: Path, fit: Fit, turns:
         if not arm.is_trained
         for seed in (experiment.seeds if arm.shots else experiment.seeds[:1])
     ]
-    for turn in turns.up_to(len(works)):
-        works[turn]()
+    for work in works:
+        if share.takes():
+            work()
 
 
 def _ask_as_it_is(name: str, arm: ModelArm, task: Task, output: Path, *, seed: int) -> None:
@@ -169,14 +169,11 @@ def _answer_all(
     """Of each task and seed, every arm's answers, or a share of them."""
     tasks = _limited_tasks(experiment)
     runs: dict[str, list[dict[str, list[Prediction]]]] = {name: [{} for _ in experiment.seeds] for name in tasks}
-    number, of = share
     for place, seed in enumerate(experiment.seeds):
         for name, arm in experiment.arms.items():
             answerer, identity = opened_when_asked(arm, trained.get((name, seed)))
             for task in tasks.values():
-                own = Share(number % of, of)
-                said = _ask(name, arm, task, answerer, identity, output=output, seed=seed, share=own)
-                number += 1  # or the first process would have every task of one block
+                said = _ask(name, arm, task, answerer, identity, output=output, seed=seed, share=share)
                 if share == WHOLE:
                     runs[task.name][place][name] = said
     return runs

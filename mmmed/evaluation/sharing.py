@@ -3,33 +3,60 @@
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from mmmed.errors import ConfigError, DataError, MmmedError
-from mmmed.evaluation.blocks import WHOLE, Share
 
 Work = Callable[..., object]
 """Does a share, given as its last argument; it must be importable by its name."""
 
 
 class Turns:
-    """Numbers that processes take one after another, each of them once: what they do differs in how long it takes."""
+    """Numbers from 0 that processes of one machine take one after another, each of them once."""
 
     def __init__(self) -> None:
         self._next = multiprocessing.get_context("spawn").Value("i", 0)
 
-    def up_to(self, end: int) -> Iterator[int]:
-        """Those below `end` that no other process has taken."""
-        while True:
-            with self._next.get_lock():
-                taken = self._next.value
-                self._next.value += 1
-            if taken >= end:
-                return
-            yield taken
+    def take(self) -> int:
+        """The next that no process has taken."""
+        with self._next.get_lock():
+            taken = int(self._next.value)
+            self._next.value += 1
+        return taken
+
+
+@dataclass
+class Share:
+    """Which of several processes this is, and which pieces are its own of a work that all go through in one order.
+
+    Args:
+        number: Of this process.
+        of: How many there are.
+        turns: Where they take pieces as they come to them, for pieces differ in how long they take; without it each
+            does every so-many-th.
+    """
+
+    number: int
+    of: int
+    turns: Turns | None = None
+    _met: int = field(default=0, init=False, compare=False)
+    _taken: int = field(default=-1, init=False, compare=False)
+
+    def takes(self) -> bool:
+        """Whether the next piece is its own; to be asked of every piece."""
+        place, self._met = self._met, self._met + 1
+        if self.turns is None:
+            return place % self.of == self.number
+        if self._taken < place:
+            self._taken = self.turns.take()
+        return self._taken == place
+
+
+WHOLE = Share(0, 1)
 
 
 def own_device(share: Share) -> list[str]:
@@ -61,9 +88,9 @@ def wait_for_others() -> None:
 
 
 def in_processes(work: Work, *arguments: Any, processes: int) -> None:
-    """Do each share of a work in a process of its own, the first in this one, and wait for all.
+    """Do a work in several processes, the first of which is this one, and wait for all.
 
-    The threads of this process, or the GPUs, are divided among them.
+    Each takes what is next of it (`Share.takes`). The threads of this process, or the GPUs, are divided among them.
 
     Args:
         work: Called with the arguments and a share.
@@ -79,8 +106,9 @@ def in_processes(work: Work, *arguments: Any, processes: int) -> None:
     threads = torch.get_num_threads()
     each = max(1, threads // processes)
     context = multiprocessing.get_context("spawn")
+    turns = Turns()
     others = [
-        context.Process(target=_other, args=(work, arguments, Share(number, processes), each))
+        context.Process(target=_other, args=(work, arguments, Share(number, processes, turns), each))
         for number in range(1, processes)
     ]
     for one in others:
@@ -88,7 +116,7 @@ def in_processes(work: Work, *arguments: Any, processes: int) -> None:
     torch.set_num_threads(each)
     is_done = False
     try:
-        work(*arguments, Share(0, processes))
+        work(*arguments, Share(0, processes, turns))
         is_done = True
     finally:
         torch.set_num_threads(threads)

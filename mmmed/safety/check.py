@@ -1,6 +1,5 @@
 """The seam of the audits: a check asks a checkpoint and gives back measures."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -105,7 +104,7 @@ class Subject:
         new = [place for place, digest in enumerate(digests) if digest not in self._known]
         blocks = blocks_of(questions.at(new), identity=self.identity, folder=self.output)
         with tqdm(total=len(digests), initial=len(digests) - len(new), desc=title, unit="question") as progress:
-            answer_blocks(self.session, blocks, turn=itertools.count(), advance=progress.update)
+            answer_blocks(self.session, blocks, advance=progress.update)
         self._known.update(zip((digests[place] for place in new), kept_answers(blocks), strict=True))
         return [self._known[digest] for digest in digests]
 

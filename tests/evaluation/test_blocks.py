@@ -14,15 +14,14 @@ from PIL import Image
 from mmmed.errors import DataError
 from mmmed.evaluation import blocks
 from mmmed.evaluation.blocks import (
-    WHOLE,
     Block,
     PixelDigests,
     Questions,
-    Share,
     answer_blocks,
     blocks_of,
     kept_answers,
 )
+from mmmed.evaluation.sharing import WHOLE, Share
 from mmmed.inference.asking import Asking
 from mmmed.inference.generation import Decoding
 from mmmed.inference.prompting import Form
@@ -71,7 +70,7 @@ def questions(make_example: MakeExample, monkeypatch: pytest.MonkeyPatch) -> Que
 
 
 def answered(answerer: Counting, cut: Sequence[Block], share: Share = WHOLE) -> None:
-    answer_blocks(answerer, cut, turn=itertools.count(), share=share, advance=lambda count: None)
+    answer_blocks(answerer, cut, share=share, advance=lambda count: None)
 
 
 def test_a_run_that_was_stopped_asks_only_what_is_missing(questions: Questions, tmp_path: Path) -> None:
