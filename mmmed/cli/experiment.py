@@ -21,8 +21,8 @@ def experiment_run(experiment: str, output: str | None = None, processes: int = 
     Args:
         experiment: Folder with an experiment.yaml, or the file.
         output: Folder of the results; outputs/NAME unless named. An interrupted run goes on where it was.
-        processes: How many answer together, once all is trained; models of an experiment of models are trained side by
-            side too.
+        processes: How many answer together, once all is trained; in experiments of models and of writing they train
+            side by side too.
     """
     command = f"mmmed experiment run {experiment}{f' --output {output}' if output else ''}"
     if (kind := kind_of(Path(experiment))) is not None:
@@ -80,14 +80,14 @@ def experiment_rate(output: str, forms: str) -> None:
 def _run_other(kind: str, experiment: str, output: str | None, *, processes: int, command: str) -> None:
     """Run an experiment whose arms are models of their own."""
     file = experiment_file(Path(experiment))
-    if processes != 1 and kind != "models":
+    if processes != 1 and kind not in ("models", "writing"):
         raise ConfigError(f"an experiment of kind {kind} is run by one process; leave --processes out")
     if kind == "writing":
         from mmmed.evaluation.writing.experiment import read_writing, run_writing
         from mmmed.evaluation.writing.page import publish_writing, summary_of_writing
 
         writing = read_writing(file)
-        written = run_writing(writing, Path(output or f"outputs/{writing.name}"), fit=train)
+        written = run_writing(writing, Path(output or f"outputs/{writing.name}"), fit=train, processes=processes)
         page = publish_writing(writing, written, command=command)
         print("\n".join(summary_of_writing(written, page)))
     elif kind == "models":

@@ -134,6 +134,20 @@ def read_arms(content: object, *, place: str) -> dict[str, ModelArm]:
     return arms
 
 
+def families(arms: Mapping[str, ModelArm]) -> list[list[str]]:
+    """Trained arms in lines of those that follow one another: a line is for one process, each arm after those it needs.
+
+    Args:
+        arms: By name; each stands below the one that it follows.
+    """
+    line: dict[str, list[str]] = {}
+    for name, arm in arms.items():
+        if arm.is_trained:
+            line[name] = line[arm.after] if arm.after is not None else []
+            line[name].append(name)
+    return [names for first, names in line.items() if arms[first].after is None]
+
+
 def train(
     arm: ModelArm,
     output: Path,

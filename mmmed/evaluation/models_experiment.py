@@ -20,11 +20,11 @@ from mmmed.evaluation.contamination import listed_sources, met_in, training_sour
 from mmmed.evaluation.experiment import tasks_by_name
 from mmmed.evaluation.experiment_file import MAIN, MAJORITY
 from mmmed.evaluation.majority import majority
-from mmmed.evaluation.model_arms import ModelArm, opened_when_asked, train
+from mmmed.evaluation.model_arms import ModelArm, families, opened_when_asked, train
 from mmmed.evaluation.models_file import ModelsExperiment
 from mmmed.evaluation.predictions import Prediction
 from mmmed.evaluation.results import adjust, write_results
-from mmmed.evaluation.sharing import WHOLE, Share, in_processes, own_device
+from mmmed.evaluation.sharing import WHOLE, Share, beside_others, in_processes
 from mmmed.evaluation.task import Task
 from mmmed.evaluation.trained import Fit
 from mmmed.inference.asking import Answerer
@@ -119,18 +119,11 @@ def _train_in_turns(experiment: ModelsExperiment, output: Path, fit: Fit, share:
     Who finds none left asks the models that need no training, a task at a time, while others still train.
     """
 
-    def fit_beside(arguments: list[str]) -> None:
-        fit([*arguments, "--trainer.enable_progress_bar", "false", *own_device(share)])
-
     def train_family(seed: int, family: Sequence[str]) -> None:
         for name in family:
-            _trained(experiment, name, seed, output, fit=fit_beside)
+            _trained(experiment, name, seed, output, fit=beside_others(fit, share))
 
-    families: dict[str, list[str]] = {}
-    for name, arm in experiment.arms.items():
-        if arm.is_trained:
-            families.setdefault(_first(experiment, name), []).append(name)
-    works = [partial(train_family, seed, family) for seed in experiment.seeds for family in families.values()]
+    works = [partial(train_family, seed, family) for seed in experiment.seeds for family in families(experiment.arms)]
     works += [
         partial(_ask_as_it_is, name, arm, task, output, seed=seed)
         for task in _limited_tasks(experiment).values()
@@ -155,12 +148,6 @@ def _ask(
     folder = output / "predictions" / name
     said = ask(asked, {MAIN: answerer}, identities={MAIN: identity}, baselines=(), output=folder, share=share)
     return [replace(one, arm=name) for one in said.by_arm.get(MAIN, ())]
-
-
-def _first(experiment: ModelsExperiment, name: str) -> str:
-    """The arm that a line of arms that follow each other begins with."""
-    after = experiment.arms[name].after
-    return _first(experiment, after) if after is not None else name
 
 
 def _answer_all(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mmmed.errors import ConfigError, DataError, MmmedError
+from mmmed.evaluation.trained import Fit
 
 Work = Callable[..., object]
 """Does a share, given as its last argument; it must be importable by its name."""
@@ -59,10 +60,11 @@ class Share:
 WHOLE = Share(0, 1)
 
 
-def own_device(share: Share) -> list[str]:
-    """What has `mmmed fit` train on the GPU of a share; nothing where there is one at most."""
+def beside_others(fit: Fit, share: Share) -> Fit:
+    """Training without a bar of its own, and on a GPU of its own where there are several."""
     gpus = torch.cuda.device_count()
-    return ["--trainer.devices", f"[{share.number % gpus}]"] if gpus > 1 else []
+    device = ["--trainer.devices", f"[{share.number % gpus}]"] if gpus > 1 else []
+    return lambda arguments: fit([*arguments, "--trainer.enable_progress_bar", "false", *device])
 
 
 def launched_share() -> Share:

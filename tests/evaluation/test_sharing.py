@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmmed.errors import ConfigError, DataError
-from mmmed.evaluation.sharing import WHOLE, Share, in_processes, launched_share, own_device
+from mmmed.evaluation.sharing import WHOLE, Share, beside_others, in_processes, launched_share
 
 # The other processes import what they do by its name.
 WORK = """
@@ -55,7 +55,9 @@ def test_each_share_is_done_once_and_a_failure_is_told(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(("gpus", "asked"), [(0, []), (1, []), (4, ["--trainer.devices", "[1]"])])
 def test_each_process_trains_on_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, gpus: int, asked: list[str]) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    assert own_device(Share(5, 8)) == asked
+    given: list[str] = []
+    beside_others(given.extend, Share(5, 8))(["fit"])
+    assert given == ["fit", "--trainer.enable_progress_bar", "false", *asked]
 
 
 def test_the_launcher_says_which_share_a_process_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,10 @@ from mmmed.data.writing_case import WritingCase, read_cases
 from mmmed.errors import ConfigError
 from mmmed.evaluation.arms import prediction
 from mmmed.evaluation.compare import Row
-from mmmed.evaluation.model_arms import ModelArm, opened, read_arms, read_keys, train
+from mmmed.evaluation.model_arms import ModelArm, families, opened_when_asked, read_arms, read_keys, train
 from mmmed.evaluation.predictions import read_jsonl, write_jsonl
 from mmmed.evaluation.results import write_results
+from mmmed.evaluation.sharing import Share, beside_others, in_processes
 from mmmed.evaluation.trained import Fit
 from mmmed.evaluation.writing.checks import check
 from mmmed.evaluation.writing.prompting import document_of, put
@@ -109,15 +110,18 @@ def read_writing(path: Path) -> WritingExperiment:
     )
 
 
-def run_writing(experiment: WritingExperiment, output: Path, *, fit: Fit) -> WritingOutcome:
+def run_writing(experiment: WritingExperiment, output: Path, *, fit: Fit, processes: int = 1) -> WritingOutcome:
     """Train, write, check; everything lands in `output`, and what is there is not made again.
 
     Args:
         experiment: What to run.
         output: Folder of the results.
         fit: Runs one training configuration, given the command line of `mmmed fit`.
+        processes: How many train and write, each for an arm of its own.
     """
     cases = list(read_cases(experiment.cases))
+    if processes > 1:
+        in_processes(_write_in_turns, experiment, cases, output, fit, processes=processes)
     documents = {
         NOTES: {case.id: case.given for case in cases},
         CAREFUL: {case.id: case.reference for case in cases},
@@ -138,6 +142,19 @@ def run_writing(experiment: WritingExperiment, output: Path, *, fit: Fit) -> Wri
     return outcome
 
 
+def _write_in_turns(
+    experiment: WritingExperiment, cases: Sequence[WritingCase], output: Path, fit: Fit, share: Share
+) -> None:
+    """Train and write for the arms that no process has begun, those first that take longest."""
+    arms = experiment.arms
+    as_they_are = [name for name, arm in arms.items() if not arm.is_trained]
+    as_they_are.sort(key=lambda name: (arms[name].strategy == "chain_of_thought", arms[name].shots), reverse=True)
+    for family in [*families(arms), *([name] for name in as_they_are)]:
+        if share.takes():
+            for name in family:
+                _written(experiment, name, cases, output=output, fit=beside_others(fit, share))
+
+
 def _written(
     experiment: WritingExperiment, name: str, cases: Sequence[WritingCase], *, output: Path, fit: Fit
 ) -> dict[str, str]:
@@ -151,7 +168,7 @@ def _written(
             start = _trained(experiment, arm.after, part, output) if arm.after else None
             folder = train(arm, runs, fit=fit, start=start, override=_override(arm, part))
         asked = [put(case, cases, shots=arm.shots, strategy=arm.strategy) for case in cases if case.id in own]
-        said |= _answers(asked, opened(arm, folder), name, experiment.max_new_tokens, output)
+        said |= _answers(asked, opened_when_asked(arm, folder), name, experiment.max_new_tokens, output)
     return {case.id: said[case.id] for case in cases}
 
 

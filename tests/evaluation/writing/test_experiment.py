@@ -1,7 +1,7 @@
 """Arms write, the checks are counted over cases, and the page shows documents beside their check-lists."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from mmmed.data.writing_case import read_cases
 from mmmed.errors import ConfigError
 from mmmed.evaluation.results import read_results
+from mmmed.evaluation.sharing import Share
 from mmmed.evaluation.writing import experiment as module
 from mmmed.evaluation.writing.checks import Verdict
 from mmmed.evaluation.writing.experiment import CAREFUL, NOTES, read_writing, run_writing
@@ -84,7 +85,7 @@ def test_the_document_stands_below_its_line(said: str, strategy: Any, document: 
 @pytest.fixture
 def scribes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Scribe]:
     known = {"a": Scribe(spoiled=True), "b": Scribe()}
-    monkeypatch.setattr(module, "opened", lambda arm, folder: (known[arm.checkpoint], arm.checkpoint))
+    monkeypatch.setattr(module, "opened_when_asked", lambda arm, folder: (known[arm.checkpoint], arm.checkpoint))
     return known
 
 
@@ -114,6 +115,27 @@ def test_the_arm_that_writes_passes_what_the_arm_that_does_not_fails(
     assert {name: len(scribe.asked) for name, scribe in scribes.items()} == asked, "answers are kept"
 
 
+@pytest.mark.network
+def test_processes_write_for_an_arm_each_and_what_takes_longest_first(
+    tmp_path: Path, scribes: dict[str, Scribe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, int]] = []
+
+    def in_turn(work: Callable[..., object], *arguments: Any, processes: int) -> None:
+        for number in range(processes):
+            work(*arguments, Share(number, processes))
+            asked.append({name: len(scribe.asked) for name, scribe in scribes.items()})
+
+    monkeypatch.setattr(module, "in_processes", in_turn)
+    described = read_writing(experiment_file(tmp_path))
+    run_writing(described, tmp_path / "shared", fit=never, processes=2)
+    assert asked == [{"a": 0, "b": len(CASES)}, {"a": len(CASES), "b": len(CASES)}]
+    assert {name: len(scribe.asked) for name, scribe in scribes.items()} == asked[-1], "what was written is read back"
+    run_writing(described, tmp_path / "alone", fit=never)
+    results = [(tmp_path / name / "results.json").read_bytes() for name in ("shared", "alone")]
+    assert results[0] == results[1]
+
+
 def test_an_arm_that_learns_from_cases_is_trained_for_each_fold_and_never_on_what_it_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +152,7 @@ def test_an_arm_that_learns_from_cases_is_trained_for_each_fold_and_never_on_wha
     def opened(arm: object, folder: Path) -> tuple[Scribe, str]:
         return writers.setdefault(folder, Scribe()), str(folder)
 
-    monkeypatch.setattr(module, "opened", opened)
+    monkeypatch.setattr(module, "opened_when_asked", opened)
     monkeypatch.setattr(module, "check", lambda text, case: {})
     monkeypatch.setattr(module, "rows", lambda *arguments, **settings: [])
     monkeypatch.chdir(ROOT)
