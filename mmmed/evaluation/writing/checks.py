@@ -33,6 +33,7 @@ Check = Callable[[str, WritingCase], Verdict]
 
 _ALLERGY = re.compile(r"allerg|anaphyla|hypersensitiv", re.IGNORECASE)
 _NO_ALLERGY = re.compile(r"\b(?:no|not|nil|denies|without|none)\b", re.IGNORECASE)
+_NEW_SUBJECT = re.compile(r",?\s+(?:and|but|while|so)\s+(?=(?:he|she|they|you|we|it|the patient)\b)", re.IGNORECASE)
 _IDENTIFIERS: tuple[Identifier, ...] = (
     "name",
     "date",
@@ -112,19 +113,19 @@ def allergies(text: str, case: WritingCase) -> Verdict:
     listed = lexicon()
     known = " ".join(case.allergies)
     faults = []
-    for sentence in filter(_ALLERGY.search, sentences(text)):
-        named = [name for name in (*listed.drugs, *listed.allergens) if mentions(sentence, name)]
-        if _NO_ALLERGY.search(sentence):
-            faults += [f"an allergy is denied: {sentence}"] if case.allergies and not named else []
+    for clause in filter(_ALLERGY.search, _clauses(text)):
+        named = [name for name in (*listed.drugs, *listed.allergens) if mentions(clause, name)]
+        if _NO_ALLERGY.search(clause):
+            faults += [f"an allergy is denied: {clause}"] if case.allergies and not named else []
         else:
-            faults += [f"no allergy to {name}: {sentence}" for name in named if not mentions(known, name)]
+            faults += [f"no allergy to {name}: {clause}" for name in named if not mentions(known, name)]
     return Verdict(1, tuple(faults))
 
 
 def inventions(text: str, case: WritingCase) -> Verdict:
     """No drug and no condition is stated of the patient that the case does not name."""
     told = "\n".join([case.known, *(word for wordings in case.must.values() for word in wordings), *case.doses])
-    rest = "\n".join(one for one in sentences(text) if not _ALLERGY.search(one))
+    rest = "\n".join(one for one in _clauses(text) if not _ALLERGY.search(one))
     listed = lexicon()
     unknown = [name for name in (*listed.drugs, *listed.conditions) if not mentions(told, name)]
     faults = [
@@ -202,3 +203,8 @@ CHECKS: Mapping[str, Check] = {
     "key": key,
 }
 """By name, in the order of a check-list."""
+
+
+def _clauses(text: str) -> list[str]:
+    """Sentences, cut where "and he" or the like begins to say something else of the patient."""
+    return [clause for sentence in sentences(text) for clause in _NEW_SUBJECT.split(sentence)]

@@ -69,6 +69,22 @@ def test_a_planted_fault_is_found_by_its_check_alone(fault: str) -> None:
 
 
 @pytest.mark.network
+@pytest.mark.parametrize(
+    ("said", "caught"),
+    [
+        ("You are allergic to sulfa, and you take amoxicillin-clavulanate 875 mg twice a day.", []),
+        ("You have no cough and you are allergic to sulfa.", []),
+        ("You are allergic to sulfa and latex, and you take metoprolol.", ["allergies"]),
+        ("You are allergic to sulfa, and you take warfarin.", ["inventions"]),
+    ],
+)
+def test_an_allergy_ends_where_the_patient_is_named_again(said: str, caught: list[str]) -> None:
+    case = CASES["di_pneumonia"]
+    found = check(case.reference.replace("You are allergic to sulfa.", said), case)
+    assert [name for name in ("allergies", "inventions") if found[name].faults] == caught
+
+
+@pytest.mark.network
 def test_every_check_is_planted_and_has_a_case() -> None:
     assert {name for name, _, _ in FAULTS.values()} == set(CHECKS)
     used = {name for case in CASES.values() for name in check(case.reference, case)}
