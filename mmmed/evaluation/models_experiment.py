@@ -7,7 +7,6 @@ against one of them.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,28 +115,18 @@ def _limited_tasks(experiment: ModelsExperiment) -> dict[str, Task]:
 def _train_in_turns(experiment: ModelsExperiment, output: Path, fit: Fit, share: Share) -> None:
     """Train a model that no process has begun, with those that follow it, and then another.
 
-    Who finds none left asks the models that need no training, a task at a time, while others still train.
+    Who finds none left asks the models that need no training, a block at a time, while others still train.
     """
-
-    def train_family(seed: int, family: Sequence[str]) -> None:
-        for name in family:
-            _trained(experiment, name, seed, output, fit=beside_others(fit, share))
-
-    works = [partial(train_family, seed, family) for seed in experiment.seeds for family in families(experiment.arms)]
-    works += [
-        partial(_ask_as_it_is, name, arm, task, output, seed=seed)
-        for task in _limited_tasks(experiment).values()
-        for name, arm in experiment.arms.items()
-        if not arm.is_trained
-        for seed in (experiment.seeds if arm.shots else experiment.seeds[:1])
-    ]
-    for work in works:
-        if share.takes():
-            work()
-
-
-def _ask_as_it_is(name: str, arm: ModelArm, task: Task, output: Path, *, seed: int) -> None:
-    _ask(name, arm, task, *opened_when_asked(arm, None), output=output, seed=seed, share=WHOLE)
+    for seed in experiment.seeds:
+        for family in families(experiment.arms):
+            for name in family if share.takes() else ():
+                _trained(experiment, name, seed, output, fit=beside_others(fit, share))
+    as_they_are = {name: arm for name, arm in experiment.arms.items() if not arm.is_trained}
+    opened = {name: opened_when_asked(arm, None) for name, arm in as_they_are.items()}
+    for task in _limited_tasks(experiment).values():
+        for name, arm in as_they_are.items():
+            for seed in experiment.seeds if arm.shots else experiment.seeds[:1]:
+                _ask(name, arm, task, *opened[name], output=output, seed=seed, share=share)
 
 
 def _ask(
