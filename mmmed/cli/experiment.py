@@ -24,7 +24,8 @@ def experiment_run(experiment: str, output: str | None = None, processes: int = 
         processes: How many answer together, once all is trained; in experiments of models and of writing they train
             side by side too.
     """
-    command = f"mmmed experiment run {experiment}{f' --output {output}' if output else ''}"
+    words = f" --output {output}" * (output is not None) + f" --processes {processes}" * (processes != 1)
+    command = f"mmmed experiment run {experiment}{words}"
     if (kind := kind_of(Path(experiment))) is not None:
         _run_other(kind, experiment, output, processes=processes, command=command)
         return

@@ -140,9 +140,9 @@ def test_a_mistake_in_the_tasks_is_one_line(
     assert message in error_of(capsys)
 
 
-@pytest.mark.parametrize("output", [None, "elsewhere"])
+@pytest.mark.parametrize(("output", "option"), [(None, []), ("elsewhere", []), ("elsewhere", ["--processes", "2"])])
 def test_experiment_run_takes_its_folder_by_position(
-    output: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    output: str | None, option: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     for name in ("stage.yaml", "task.yaml"):
         (tmp_path / name).write_text("")
@@ -155,7 +155,7 @@ def test_experiment_run_takes_its_folder_by_position(
     monkeypatch.setattr(experiment, "publish", lambda given, outcome, command: published.append(command))
     monkeypatch.setattr(experiment, "log_results", lambda *arguments: None)
     monkeypatch.setattr(experiment, "summary", lambda outcome, page: ["first: 0.9", "report"])
-    option = ["--output", output] if output else []
+    option = [*(["--output", output] if output else []), *option]
     assert main(["experiment", "run", "mine", *option]) == 0
     assert ran == [(BASELINES, Path(output or "outputs/first"))]
     assert published == [" ".join(["mmmed experiment run mine", *option])], "the report tells what was typed"
