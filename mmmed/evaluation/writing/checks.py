@@ -206,5 +206,9 @@ CHECKS: Mapping[str, Check] = {
 
 
 def _clauses(text: str) -> list[str]:
-    """Sentences, cut where "and he" or the like begins to say something else of the patient."""
-    return [clause for sentence in sentences(text) for clause in _NEW_SUBJECT.split(sentence)]
+    """Sentences; one about an allergy is cut where "and he" or the like begins to say something else of the patient."""
+    return [
+        clause
+        for sentence in sentences(text)
+        for clause in (_NEW_SUBJECT.split(sentence) if _ALLERGY.search(sentence) else [sentence])
+    ]

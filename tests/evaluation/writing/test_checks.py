@@ -76,11 +76,14 @@ def test_a_planted_fault_is_found_by_its_check_alone(fault: str) -> None:
         ("You have no cough and you are allergic to sulfa.", []),
         ("You are allergic to sulfa and latex, and you take metoprolol.", ["allergies"]),
         ("You are allergic to sulfa, and you take warfarin.", ["inventions"]),
+        ("Call us if you feel hot and you have asthma.", []),
     ],
 )
 def test_an_allergy_ends_where_the_patient_is_named_again(said: str, caught: list[str]) -> None:
     case = CASES["di_pneumonia"]
-    found = check(case.reference.replace("You are allergic to sulfa.", said), case)
+    written = case.reference.replace("You are allergic to sulfa.", said)
+    assert written != case.reference
+    found = check(written, case)
     assert [name for name in ("allergies", "inventions") if found[name].faults] == caught
 
 
