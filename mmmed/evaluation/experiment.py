@@ -65,7 +65,7 @@ def run(experiment: Experiment, output: Path, *, fit: Fit, processes: int = 1) -
     ):
         raise ConfigError("no task has closed questions to train a text classifier on; drop text_classifier")
     trained = train_arms(experiment, output, fit=fit)
-    if processes > 1:
+    if processes != 1:
         in_processes(_answer_all, experiment, trained, output, processes=processes)
     runs = _answer_all(experiment, trained, output, WHOLE, tasks)
     answered = [{name: answers.by_arm for name, answers in one.items()} for one in runs]

@@ -77,7 +77,7 @@ def run_models(experiment: ModelsExperiment, output: Path, *, fit: Fit, processe
     """
     tasks = _limited_tasks(experiment)
     contamination = _contamination(experiment, tasks)
-    if processes > 1:
+    if processes != 1:
         in_processes(_train_in_turns, experiment, output, fit, processes=processes)
     trained = {
         (name, seed): _trained(experiment, name, seed, output, fit=fit)
@@ -85,7 +85,7 @@ def run_models(experiment: ModelsExperiment, output: Path, *, fit: Fit, processe
         for name, arm in experiment.arms.items()
         if arm.is_trained
     }
-    if processes > 1:
+    if processes != 1:
         in_processes(_answer_all, experiment, trained, output, processes=processes)
     runs = _answer_all(experiment, trained, output, WHOLE)
     for name, task in tasks.items():

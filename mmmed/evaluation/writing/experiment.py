@@ -120,7 +120,7 @@ def run_writing(experiment: WritingExperiment, output: Path, *, fit: Fit, proces
         processes: How many train and write, each for an arm of its own.
     """
     cases = list(read_cases(experiment.cases))
-    if processes > 1:
+    if processes != 1:
         in_processes(_write_in_turns, experiment, cases, output, fit, processes=processes)
     documents = {
         NOTES: {case.id: case.given for case in cases},

@@ -126,8 +126,10 @@ def test_processes_write_for_an_arm_each_and_what_takes_longest_first(
             work(*arguments, Share(number, processes))
             asked.append({name: len(scribe.asked) for name, scribe in scribes.items()})
 
-    monkeypatch.setattr(module, "in_processes", in_turn)
     described = read_writing(experiment_file(tmp_path))
+    with pytest.raises(ConfigError, match="processes is 0; expected 1 or more"):
+        run_writing(described, tmp_path / "none", fit=never, processes=0)
+    monkeypatch.setattr(module, "in_processes", in_turn)
     run_writing(described, tmp_path / "shared", fit=never, processes=2)
     assert asked == [{"a": 0, "b": len(CASES)}, {"a": len(CASES), "b": len(CASES)}]
     assert {name: len(scribe.asked) for name, scribe in scribes.items()} == asked[-1], "what was written is read back"
